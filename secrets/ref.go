@@ -1,0 +1,79 @@
+package secrets
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// ErrUnresolved is wrapped by every error of [Ref.Read].
+var ErrUnresolved = errors.New("secret cannot be read")
+
+// maxSize bounds a secret's file, in bytes.
+const maxSize = 1 << 20
+
+// Ref says where a secret lives: exactly one of Env and File is set, and the
+// zero value names nothing.
+type Ref struct {
+	Env  string // name of an environment variable
+	File string // path, absolute or relative to the working directory
+}
+
+// IsZero tells whether the reference names nothing.
+func (r Ref) IsZero() bool { return r == Ref{} }
+
+// String names the source, never the secret: "env NAME" or "file /path".
+func (r Ref) String() string {
+	switch {
+	case r.Env != "":
+		return "env " + r.Env
+	case r.File != "":
+		return "file " + r.File
+	}
+	return "none"
+}
+
+// Read fetches the secret anew. Trailing line ends are cut from a file, as
+// editors and echo add them. A missing, empty or oversized source is an error
+// that wraps [ErrUnresolved].
+func (r Ref) Read() (Secret, error) {
+	var value string
+	switch {
+	case r.Env != "":
+		v, ok := os.LookupEnv(r.Env)
+		if !ok {
+			return Secret{}, fmt.Errorf("%w: environment variable %s is not set", ErrUnresolved, r.Env)
+		}
+		value = v
+	case r.File != "":
+		b, err := readBounded(r.File)
+		if err != nil {
+			return Secret{}, fmt.Errorf("%w: %w", ErrUnresolved, err)
+		}
+		value = strings.TrimRight(string(b), "\r\n")
+	default:
+		return Secret{}, fmt.Errorf("%w: no source named", ErrUnresolved)
+	}
+	if strings.TrimSpace(value) == "" {
+		return Secret{}, fmt.Errorf("%w: %s is empty", ErrUnresolved, r)
+	}
+	return New(value), nil
+}
+
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxSize {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxSize)
+	}
+	return b, nil
+}
