@@ -1,0 +1,53 @@
+# Every target is a command of its own; run `make` for the list.
+GO        ?= go
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME  ?= 30s
+BENCHTIME ?= 1s
+
+.PHONY: help build quick check clients image demo generate bench fuzz clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## the binary, static, in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/gateway ./cmd/gateway
+
+quick: ## format, vet, staticcheck, race tests (generated files among them): needs Go alone
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) test -race ./...
+
+check: quick clients image ## all of CI: quick, then real servers and clients, which it installs
+	$(GO) run ./cmd/gateway sandbox --once
+	$(MAKE) fuzz FUZZTIME=5s
+
+clients: ## real clients and servers against the built gateway (installs what it needs)
+	./e2e/install.sh
+	cd e2e && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+image: ## the container image, built and run once by buildah (installs it)
+	./e2e/image.sh
+
+demo: ## a small Entra, a small Graph and the gateway, on loopback
+	$(GO) run ./cmd/gateway sandbox
+
+generate: ## the reference in docs/reference, from the code
+	$(GO) test ./cmd/gateway -run TestReference -update
+
+bench: ## benchmarks, the gateway beside a bare ReverseProxy in one run
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./tokens ./routes ./bench
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,210 @@
+// Package admin is the operator's window: health, readiness and metrics for
+// anybody who can reach it, and reload and purge for those who show the admin
+// key or, on this machine, run as the gateway's own user or as root. It has
+// listeners of its own and is never reached through the proxy.
+package admin
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/seed-13b04e61/gateway/gate"
+	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/secrets"
+)
+
+// Readiness answers /readyz.
+type Readiness struct {
+	Ready    bool     `json:"ready"`
+	Degraded []string `json:"degraded,omitempty"` // what does not work, in words
+}
+
+// Reloaded answers POST /api/reload.
+type Reloaded struct {
+	OK       bool     `json:"ok"`
+	Routes   int      `json:"routes"`             // in the table now in force
+	Mistakes string   `json:"mistakes,omitempty"` // as gateway check prints them
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Purged answers POST /api/purge.
+type Purged struct {
+	Tokens int `json:"tokens"` // forgotten
+}
+
+// Selection narrows a purge; empty fields match everything.
+type Selection struct{ Credential, Tenant, Scope string }
+
+// Gateway is what the admin port shows and steers.
+type Gateway interface {
+	// Ready judges one route, or all for "". strict makes any trouble count.
+	Ready(route string, strict bool) Readiness
+	Reload() Reloaded
+	Purge(Selection) Purged
+	// AdminKey is the key in force; the zero secret when there is none.
+	AdminKey() secrets.Secret
+}
+
+// Admin serves the admin and health listeners.
+type Admin struct {
+	gateway Gateway
+	metrics http.Handler
+	logs    func(detail string)
+}
+
+// New makes the admin plane of g. logs takes the server's own complaints.
+func New(g Gateway, metrics http.Handler, logs func(detail string)) *Admin {
+	return &Admin{gateway: g, metrics: metrics, logs: logs}
+}
+
+// HealthServer serves /healthz, /readyz and /metrics and nothing else.
+func (a *Admin) HealthServer() *http.Server { return a.server(a.open()) }
+
+// Server serves the whole admin port.
+func (a *Admin) Server() *http.Server {
+	mux := a.open()
+	mux.Handle("POST /api/reload", a.guarded(func(w http.ResponseWriter, _ *http.Request) {
+		done := a.gateway.Reload()
+		status := http.StatusOK
+		if !done.OK {
+			status = http.StatusUnprocessableEntity
+		}
+		reply(w, status, done)
+	}))
+	mux.Handle("POST /api/purge", a.guarded(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		reply(w, http.StatusOK, a.gateway.Purge(Selection{q.Get("credential"), q.Get("tenant"), q.Get("scope")}))
+	}))
+	return a.server(mux)
+}
+
+func (a *Admin) open() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]string{"status": "up"})
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		ready := a.gateway.Ready(q.Get("route"), q.Has("strict"))
+		status := http.StatusOK
+		if !ready.Ready {
+			status = http.StatusServiceUnavailable
+		}
+		reply(w, status, ready)
+	})
+	mux.Handle("GET /metrics", a.metrics)
+	return mux
+}
+
+type connKey struct{}
+
+func (a *Admin) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          log.New(complaints(a.logs), "", 0),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+	}
+}
+
+type complaints func(string)
+
+func (c complaints) Write(b []byte) (int, error) { c(strings.TrimSpace(string(b))); return len(b), nil }
+
+// guarded lets the operator in and nobody else: not a page in the operator's
+// browser, nor an app that merely shares the loopback.
+func (a *Admin) guarded(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		site := r.Header.Get("Sec-Fetch-Site")
+		switch {
+		case !ownHost(r):
+			deny(w, http.StatusMisdirectedRequest, "the Host field names neither loopback nor this listener's address")
+		case r.Header["Origin"] != nil, site != "" && site != "none":
+			deny(w, http.StatusForbidden, "the request came from a page in a browser")
+		default:
+			if why := a.stranger(r); why != "" {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="gateway admin"`)
+				deny(w, http.StatusUnauthorized, why)
+				return
+			}
+			next(w, r)
+		}
+	})
+}
+
+// stranger says why the sender of r is not the operator, or "".
+func (a *Admin) stranger(r *http.Request) string {
+	if shown, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		key := a.gateway.AdminKey()
+		got, want := sha256.Sum256([]byte(shown)), sha256.Sum256([]byte(key.Reveal()))
+		if !key.IsZero() && subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+			return ""
+		}
+		return "the admin key is wrong"
+	}
+	conn, ok := r.Context().Value(connKey{}).(net.Conn)
+	if !ok {
+		return "the connection is unknown"
+	}
+	uid, err := gate.PeerUID(conn)
+	if err != nil {
+		return "send the admin key as a Bearer credential: " + err.Error()
+	}
+	if uid != 0 && uid != uint32(os.Getuid()) { //nolint:gosec // a uid fits
+		return fmt.Sprintf("user %d is neither the gateway's own nor root; send the admin key as a Bearer credential", uid)
+	}
+	return ""
+}
+
+// ownHost tells whether Host is a loopback name or the very address that the
+// request was sent to, so that no name rebound to it is obeyed.
+func ownHost(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if ok && local.Network() == "unix" {
+		return true // no browser speaks to a unix socket
+	}
+	a, err := routes.ParseAuthority(r.Host, 80)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(a.Host)
+	if err != nil {
+		return a.Host == "localhost"
+	}
+	if ip.IsLoopback() {
+		return true
+	}
+	if !ok {
+		return false
+	}
+	at, err := netip.ParseAddrPort(local.String())
+	return err == nil && at.Addr().Unmap() == ip
+}
+
+func deny(w http.ResponseWriter, status int, why string) {
+	reply(w, status, map[string]string{"error": why})
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the caller has left if this fails
+}

@@ -1,0 +1,285 @@
+package authority
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed-13b04e61/gateway/routes"
+)
+
+// The kinds of credentials, named as in routes.yaml.
+const (
+	kindSecret      = "client_secret"
+	kindCertificate = "client_certificate"
+	kindFederated   = "federated_token"
+)
+
+// trust tells one set of roots from another: the digest of the CA file, or
+// zero for the system's roots.
+type trust [sha256.Size]byte
+
+// identity is one credential, loaded. A nil prover means that it is not ready.
+type identity struct {
+	credential  routes.Credential
+	kind        string
+	endpoint    string // the token endpoint, host in lower case
+	host        string // of the endpoint, with a port if it names one
+	fingerprint string
+	prover      prover
+	leaf        *Leaf
+	guid        bool // the secret looks like a secret's ID
+
+	roots     *x509.CertPool // nil: the system's
+	trust     trust
+	transport *http.Transport
+
+	reason, remedy string // why not ready, or why the last good one is in use
+	state          *state
+}
+
+// state is what acquisitions taught about an identity.
+type state struct {
+	mu        sync.Mutex // guards what follows
+	lastError *Error
+	unproven  *Error // the latest proof could not even be made; nil once it could
+	skew      time.Duration
+}
+
+// note keeps the outcome of an acquisition; nil is a success.
+func (s *state) note(e *Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastError = e
+	s.unproven = nil
+	if e != nil && e.Status == 0 && e.Refused() {
+		s.unproven = e
+	}
+}
+
+// inherit takes over what the same credential learned before a reload, save
+// that a proof which can be made now is no longer unproven.
+func (s *state) inherit(old *state) {
+	old.mu.Lock()
+	lastError, unproven, skew := old.lastError, old.unproven, old.skew
+	old.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skew = skew
+	if s.lastError == nil && unproven == nil {
+		s.lastError = lastError
+	}
+}
+
+func (s *state) setSkew(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skew = d
+}
+
+func (s *state) clockSkew() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.skew
+}
+
+func (id *identity) status() Status {
+	id.state.mu.Lock()
+	defer id.state.mu.Unlock()
+	st := Status{
+		Name:        id.credential.Name,
+		Kind:        id.kind,
+		Ready:       id.prover != nil,
+		Reason:      id.reason,
+		Remedy:      id.remedy,
+		Host:        id.host,
+		Fingerprint: id.fingerprint,
+		Certificate: id.leaf,
+		LastError:   id.state.lastError,
+		Skew:        id.state.skew,
+	}
+	if u := id.state.unproven; st.Ready && u != nil {
+		st.Ready, st.Reason, st.Remedy = false, u.Hint, u.Remedy
+	}
+	return st
+}
+
+// A trouble is why a credential cannot be used, found before anything was
+// sent. Its text is fit for callers: it names files and variables, no values.
+type trouble struct {
+	what   string
+	remedy string
+	cause  error // may be nil
+}
+
+func (t *trouble) Error() string {
+	if t.cause == nil {
+		return t.what
+	}
+	return t.what + ": " + t.cause.Error()
+}
+
+func (t *trouble) Unwrap() error { return t.cause }
+
+func remedyOf(err error) string {
+	if t, ok := errors.AsType[*trouble](err); ok {
+		return t.remedy
+	}
+	return ""
+}
+
+// load reads all that c names. The findings are warnings; an error is a
+// [trouble] and means that c cannot be used.
+func load(c *routes.Credential, now time.Time) (*identity, []Finding, error) {
+	if c.Missing != "" {
+		return nil, nil, &trouble{
+			what:   c.Missing,
+			remedy: "set these variables, or describe the credential under credentials: in routes.yaml",
+		}
+	}
+	id := &identity{credential: *c, endpoint: canonicalEndpoint(c.Endpoint()), state: &state{}}
+	u, err := url.Parse(id.endpoint)
+	if err != nil || u.Host == "" {
+		return nil, nil, &trouble{what: "the token endpoint is not an absolute URL", remedy: "write it as https://host/path"}
+	}
+	id.host = u.Host
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		return nil, nil, &trouble{
+			what:   "the token endpoint is not https",
+			remedy: "use https; http is for loopback addresses alone",
+		}
+	}
+	if err := checkParams(c.TokenParams); err != nil {
+		return nil, nil, err
+	}
+	if err := id.loadTrust(); err != nil {
+		return nil, nil, err
+	}
+	findings, err := id.loadProof(now)
+	if err != nil {
+		return nil, nil, err
+	}
+	return id, findings, nil
+}
+
+// loadProof sets the prover and all that depends on it.
+func (id *identity) loadProof(now time.Time) ([]Finding, error) {
+	c := &id.credential
+	switch {
+	case !c.ClientSecret.IsZero():
+		return id.loadSecret()
+	case c.ClientCertificate != nil:
+		return id.loadCertificate(now)
+	case c.FederatedTokenFile != "":
+		return id.loadFederated(now), nil
+	}
+	return nil, &trouble{
+		what:   "no secret, certificate or federated token is named",
+		remedy: "give it client_secret, client_certificate or federated_token",
+	}
+}
+
+// fingerprintOf digests all that decides which token the endpoint would give.
+func (id *identity) fingerprintOf(proof string) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %q %q %q", id.kind, id.endpoint, id.credential.ClientID, id.credential.AuthMethod, proof)
+	for _, p := range id.credential.TokenParams {
+		fmt.Fprintf(h, " %q=%q", p.Name, p.Value)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+func (id *identity) warning(message, remedy string) Finding {
+	return Finding{Credential: id.credential.Name, Message: message, Remedy: remedy}
+}
+
+// reservedParams are the form fields that token_params may not touch: who asks,
+// how it proves so, and for what.
+var reservedParams = [...]string{
+	"grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "claims",
+}
+
+func checkParams(params []routes.Param) error {
+	for _, p := range params {
+		if slices.Contains(reservedParams[:], p.Name) {
+			return &trouble{
+				what:   fmt.Sprintf("token_params sets %q, which the gateway sets itself", p.Name),
+				remedy: "take it out of token_params; the credential and the route's scope decide it",
+			}
+		}
+	}
+	return nil
+}
+
+// loadTrust reads ca_file, whose certificates are then the only roots.
+func (id *identity) loadTrust() error {
+	file := id.credential.CAFile
+	if file == "" {
+		return nil
+	}
+	bundle, err := readFile(file)
+	if err != nil {
+		return &trouble{what: "ca_file cannot be read", remedy: "name a readable PEM bundle under ca_file", cause: err}
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(bundle) {
+		return &trouble{
+			what:   "ca_file " + file + " holds no certificate",
+			remedy: "put the issuing CA's certificates there, as PEM",
+		}
+	}
+	id.roots, id.trust = roots, sha256.Sum256(bundle)
+	return nil
+}
+
+// fileLimit bounds every file that a credential names, in bytes.
+const fileLimit = 1 << 20
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, fileLimit+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > fileLimit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, fileLimit)
+	}
+	return b, nil
+}
+
+// canonicalEndpoint writes scheme and host in lower case and leaves the rest
+// as it is: the path may matter to the server, and to an assertion's audience.
+func canonicalEndpoint(endpoint string) string {
+	scheme, rest, ok := strings.Cut(endpoint, "://")
+	if !ok {
+		return endpoint
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	return strings.ToLower(scheme) + "://" + strings.ToLower(rest[:end]) + rest[end:]
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}

@@ -1,0 +1,100 @@
+package authority
+
+import (
+	"encoding/base64"
+	"net/url"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/seed-13b04e61/gateway/secrets"
+)
+
+// assertionType says that client_assertion is a JWT (RFC 7523 §2.2).
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// A prover proves to a token endpoint who the client is.
+type prover interface {
+	// prove makes the proof for one request. An error is a [trouble], found
+	// before anything was sent.
+	prove() (proof, error)
+}
+
+// proof is what one request carries of the credential.
+type proof struct {
+	form          url.Values // client_id and what goes with it
+	authorization string     // the header of that name; "" for none
+	hidden        []string   // what no error text may repeat, should the server echo it
+	facts         string     // for the operator, when this proof is refused
+}
+
+// secretProver is client_secret_post or client_secret_basic.
+type secretProver struct {
+	clientID string
+	secret   secrets.Secret
+	basic    bool
+}
+
+// loadSecret reads the secret and tells what looks wrong with it. The value
+// and its ID lie side by side in the portal, and the ID is easily the one copied.
+func (id *identity) loadSecret() ([]Finding, error) {
+	c := &id.credential
+	id.kind = kindSecret
+	secret, err := c.ClientSecret.Read()
+	if err != nil {
+		return nil, &trouble{
+			what:   "client_secret",
+			remedy: "put the secret's value into " + c.ClientSecret.String() + "; the gateway reads it anew on reload",
+			cause:  err,
+		}
+	}
+	id.prover = secretProver{clientID: c.ClientID, secret: secret, basic: c.AuthMethod == "client_secret_basic"}
+	id.fingerprint = id.fingerprintOf(secret.Fingerprint())
+
+	var findings []Finding
+	value := secret.Reveal()
+	if c.Entra() && len(value) == 36 && uuid.Validate(value) == nil {
+		id.guid = true
+		findings = append(findings, id.warning(
+			"the client secret from "+c.ClientSecret.String()+" has the shape of a GUID: it is likely the secret's ID and not its value",
+			"create a secret under Certificates & secrets and copy the column Value"))
+	}
+	if strings.TrimSpace(value) != value {
+		findings = append(findings, id.warning(
+			"the client secret from "+c.ClientSecret.String()+" begins or ends with white space, which is sent as it is",
+			"take the white space out if the secret does not have it"))
+	}
+	return findings, nil
+}
+
+// prove puts the secret into the body, or into a Basic header, for which both
+// halves are form-encoded first (RFC 6749 §2.3.1).
+func (p secretProver) prove() (proof, error) {
+	secret := p.secret.Reveal()
+	encoded := url.QueryEscape(secret)
+	if !p.basic {
+		return proof{
+			form:   url.Values{"client_id": {p.clientID}, "client_secret": {secret}},
+			hidden: []string{secret, encoded},
+		}, nil
+	}
+	both := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(p.clientID) + ":" + encoded))
+	return proof{
+		form:          url.Values{},
+		authorization: "Basic " + both,
+		hidden:        []string{secret, encoded, both},
+	}, nil
+}
+
+// assertionProof carries a JWT that stands for the client.
+func assertionProof(clientID, assertion, facts string) proof {
+	return proof{
+		form: url.Values{
+			"client_id":             {clientID},
+			"client_assertion_type": {assertionType},
+			"client_assertion":      {assertion},
+		},
+		hidden: []string{assertion},
+		facts:  facts,
+	}
+}

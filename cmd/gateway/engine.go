@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/authority"
+	"github.com/seed-13b04e61/gateway/egress"
+	"github.com/seed-13b04e61/gateway/gate"
+	"github.com/seed-13b04e61/gateway/proxy"
+	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/secrets"
+	"github.com/seed-13b04e61/gateway/tokens"
+)
+
+// engine is the gateway without its listeners: what a table is turned into,
+// again and again.
+type engine struct {
+	log       *audit.Log
+	metrics   *audit.Metrics
+	file      *routes.File
+	directory *authority.Directory
+	store     *tokens.Store
+	handler   *proxy.Handler
+	hop       hop
+	gate      atomic.Pointer[gate.Gate]
+	adminKey  atomic.Pointer[secrets.Secret]
+	proven    sync.Map    // names of credentials that have once got a token
+	draining  atomic.Bool // no new calls are wanted
+	broken    atomic.Bool // routes.yaml has mistakes, and an older table is in force
+
+	changing sync.Mutex // one reload at a time
+}
+
+// newEngine puts file's table in force and says what is wrong with it all the
+// same. The listen section is not its affair.
+func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
+	e := &engine{log: log, file: file}
+	table := file.Table()
+	e.directory = authority.NewDirectory(authority.Options{Dialer: &e.hop, Version: version})
+	e.metrics = audit.NewMetrics(version, e.state)
+	store, err := tokens.New(tokens.Config{
+		Acquirer: e.directory, Entries: table.Cache.Entries, Memory: table.Cache.Memory, Observer: e,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	e.store = store
+	e.handler = proxy.New(proxy.Config{
+		Tokens: store, Recorder: audit.Recorders{log, e.metrics}, Log: log,
+	})
+	notices := e.apply(table)
+	e.metrics.Reloaded(true)
+	return e, notices, nil
+}
+
+// Close ends what runs behind calls. Listeners must be closed before.
+func (e *engine) Close() {
+	e.handler.Close()
+	e.store.Close()
+}
+
+// notice is something that an operator should know of a table that is in force.
+type notice struct {
+	text, remedy string
+	alarm        bool // it is broken now
+}
+
+func (n notice) String() string {
+	if n.remedy == "" {
+		return n.text
+	}
+	return n.text + "; " + n.remedy
+}
+
+func (e *engine) report(n notice) {
+	if n.alarm {
+		e.log.Error(n.text, "remedy", n.remedy)
+		return
+	}
+	e.log.Warn(n.text, "remedy", n.remedy)
+}
+
+// apply puts table in force and says what is wrong with it all the same.
+func (e *engine) apply(table *routes.Table) []notice {
+	var notices []notice
+	for _, w := range table.Warnings {
+		notices = append(notices, notice{text: w.Field + ": " + w.Message, remedy: w.Remedy})
+	}
+	if err := e.log.Configure(audit.LogConfig{Level: table.Log.Level, Format: table.Log.Format, Access: table.Log.Access}); err != nil {
+		notices = append(notices, notice{text: err.Error(), alarm: true})
+	}
+	if err := e.hop.use(table.Egress.Proxy); err != nil {
+		notices = append(notices, notice{text: "egress.proxy: " + err.Error(), remedy: "put the password in place; it is read again at once", alarm: true})
+	}
+	if err := e.readAdminKey(table); err != nil {
+		notices = append(notices, notice{text: "listen.admin_key: " + err.Error(), remedy: "put the key in place; it is read again at once", alarm: true})
+	}
+	for _, f := range e.directory.Replace(table.Credentials) {
+		notices = append(notices, notice{fmt.Sprintf("credential %q: %s", f.Credential, f.Message), f.Remedy, f.Alarm})
+	}
+	g := gate.New(table, e.directory)
+	for _, err := range e.handler.Use(g, e.hop.dialer()) {
+		notices = append(notices, notice{text: err.Error(), remedy: "put the file in place; it is read again at once", alarm: true})
+	}
+	e.store.Forgive()
+	e.gate.Store(g)
+	return notices
+}
+
+// readAdminKey keeps the last good key when the new one cannot be read.
+func (e *engine) readAdminKey(table *routes.Table) error {
+	if table.Listen.AdminKey.IsZero() {
+		e.adminKey.Store(&secrets.Secret{})
+		return nil
+	}
+	key, err := table.Listen.AdminKey.Read()
+	if err != nil {
+		return err
+	}
+	e.adminKey.Store(&key)
+	return nil
+}
+
+// warm asks for the token of every static route, so that the first call finds
+// it. It returns at once; store's Close ends what it began.
+func (e *engine) warm() {
+	seen := map[tokens.Key]bool{}
+	g := e.gate.Load()
+	for _, r := range g.Table().Routes {
+		k := g.Key(r)
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
+		go func() {
+			// Whatever comes of it, Acquired reports it.
+			_, _, _ = e.store.Token(context.Background(), k)
+		}()
+	}
+}
+
+// Lookup implements [tokens.Observer].
+func (e *engine) Lookup(o tokens.Origin) { e.metrics.Lookup(string(o)) }
+
+// hop is the way out: a dialer that a reload may replace. Token requests go
+// through whichever is in force.
+type hop struct {
+	current atomic.Pointer[egress.Dialer]
+
+	mu   sync.Mutex // guards what follows
+	from *routes.EgressProxy
+	pass secrets.Secret
+	own  []netip.AddrPort
+}
+
+// DialContext implements [authority.Dialer].
+func (h *hop) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := h.current.Load()
+	if d == nil {
+		return nil, errors.New("egress.proxy cannot be used: its password cannot be read")
+	}
+	return d.DialContext(ctx, network, addr)
+}
+
+// dialer is the one in force, so that connections made through another are
+// told apart from its own.
+func (h *hop) dialer() proxy.Dialer {
+	if d := h.current.Load(); d != nil {
+		return d
+	}
+	return h // refuses
+}
+
+// use makes p the next hop. If its password cannot be read, the hop stays as
+// it was, or refuses when there was none: calls must not go out another way
+// than the file says.
+func (h *hop) use(p *routes.EgressProxy) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var cfg egress.Config
+	if p != nil {
+		cfg = egress.Config{Proxy: p.URL, Username: p.Username, Bypass: p.Bypass}
+		if !p.Password.IsZero() {
+			password, err := p.Password.Read()
+			if err != nil {
+				if !reflect.DeepEqual(p, h.from) {
+					h.current.Store(nil)
+				}
+				return err
+			}
+			cfg.Password = password
+		}
+	}
+	if h.current.Load() != nil && reflect.DeepEqual(p, h.from) && cfg.Password == h.pass {
+		return nil
+	}
+	d, err := egress.New(cfg)
+	if err != nil {
+		h.current.Store(nil)
+		return err
+	}
+	d.Forbid(h.own)
+	h.from, h.pass = p, cfg.Password
+	h.current.Store(d)
+	return nil
+}
+
+// forbid names the gateway's own listeners.
+func (h *hop) forbid(own []netip.AddrPort) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.own = slices.Clone(own)
+	if d := h.current.Load(); d != nil {
+		d.Forbid(h.own)
+	}
+}
+
+// openTable finds and reads routes.yaml as the flag and the environment say.
+func openTable(flag string) (*routes.File, error) {
+	return routes.Open(routes.FindFile(flag, os.LookupEnv), os.LookupEnv)
+}

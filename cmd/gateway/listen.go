@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+// socketMode lets owner and group of a unix socket connect.
+const socketMode = 0o660
+
+// listen opens addr: host:port, or unix: and a path.
+func listen(addr string) (net.Listener, error) {
+	path, isUnix := strings.CutPrefix(addr, "unix:")
+	if !isUnix {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("cannot listen on %s: %w; choose another address, or port 0 to let the system choose", addr, err)
+		}
+		return l, nil
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
+	}
+	if err := os.Chmod(path, socketMode); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot listen on %s: %w", addr, err), l.Close())
+	}
+	return l, nil
+}
+
+// removeStale removes a socket that nobody listens on any more, as a process
+// that was killed leaves behind.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("cannot listen on unix:%s: there is a file that is no socket", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("cannot listen on unix:%s: another process does", path)
+	}
+	return os.Remove(path)
+}
+
+// shown is l's address as routes.yaml and the ready file write it.
+func shown(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	if l.Addr().Network() == "unix" {
+		return "unix:" + l.Addr().String()
+	}
+	return l.Addr().String()
+}
+
+// tcpAddresses are those of the listeners that can be dialled by tcp.
+func tcpAddresses(ls ...net.Listener) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, l := range ls {
+		if l == nil {
+			continue
+		}
+		if a, ok := l.Addr().(*net.TCPAddr); ok {
+			ap := a.AddrPort()
+			out = append(out, netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port()))
+		}
+	}
+	return out
+}
+
+// offLoopback tells whether strangers may reach addr. A name other than
+// localhost counts, whatever it resolves to today.
+func offLoopback(addr string) bool {
+	if addr == "" || strings.HasPrefix(addr, "unix:") {
+		return false
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return true
+	}
+	if host == "localhost" {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err != nil || !ip.Unmap().IsLoopback()
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/sandbox"
+	"github.com/spf13/cobra"
+)
+
+// sandboxFlags are the flags of sandbox.
+type sandboxFlags struct {
+	listen, admin string
+	fail          string
+	once, access  bool
+}
+
+func newSandbox(s std) *cobra.Command {
+	var f sandboxFlags
+	cmd := &cobra.Command{
+		Use:   "sandbox",
+		Short: "Run everything at once on loopback: a small Entra, a small Graph, the gateway in front",
+		Long: `Runs everything at once on loopback, with no account needed: a small Entra, a
+small Graph that verifies its tokens, and the gateway in front of them. Prints
+lines to paste. Type the name of a trouble and Enter to see what it looks like:
+` + strings.Join(sandbox.Troubles(), ", ") + `; recover ends it.
+
+--once runs a tour instead: it makes the calls itself, checks each step, and
+exits with 0 only if every one held.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.fail != "" && !slices.Contains(sandbox.Troubles(), f.fail) {
+				return fmt.Errorf("--fail %q: want one of %s", f.fail, strings.Join(sandbox.Troubles(), ", "))
+			}
+			return runSandbox(cmd.Context(), f, s)
+		},
+	}
+	cmd.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the proxy port")
+	cmd.Flags().StringVar(&f.admin, "admin", "127.0.0.1:8081", "address of the admin port")
+	cmd.Flags().StringVar(&f.fail, "fail", "", "begin in trouble: "+strings.Join(sandbox.Troubles(), ", "))
+	cmd.Flags().BoolVar(&f.once, "once", false, "run the tour, check each step, and exit")
+	return cmd
+}
+
+// scene is the sandbox with the gateway in front of it.
+type scene struct {
+	world   *sandbox.World
+	gateway *gateway
+	dir     string // of the scene's routes.yaml, removed in the end
+}
+
+func runSandbox(ctx context.Context, f sandboxFlags, s std) error {
+	if f.once {
+		f.listen, f.admin = "127.0.0.1:0", "127.0.0.1:0"
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	sc, err := newScene(f, s)
+	if err != nil {
+		return no(err)
+	}
+	defer sc.close()
+	if f.once {
+		return sc.tour(ctx, f.fail, s)
+	}
+	sc.greet(s)
+	go sc.obey(os.Stdin, s) // ends with the process, as a read of a terminal does
+	return no(sc.gateway.run(ctx, stop))
+}
+
+func newScene(f sandboxFlags, s std) (*scene, error) {
+	sc := &scene{}
+	var err error
+	if sc.world, err = sandbox.Start(sandbox.Options{}); err != nil {
+		return nil, err
+	}
+	if sc.dir, err = os.MkdirTemp("", "gateway-sandbox-"); err != nil {
+		sc.close()
+		return nil, err
+	}
+	if f.fail != "" {
+		if err := sc.world.Trouble(f.fail); err != nil {
+			sc.close()
+			return nil, err
+		}
+	}
+	if err := sc.start(f, s); err != nil {
+		sc.close()
+		return nil, err
+	}
+	return sc, nil
+}
+
+// start writes the scene's routes.yaml and runs the gateway by it, as serve
+// would.
+func (sc *scene) start(f sandboxFlags, s std) error {
+	text := fmt.Sprintf(`version: 1
+listen: {proxy: %q, admin: %q}
+credentials:
+  default:
+    tenant_id: %s
+    client_id: %s
+    client_secret: {file: client-secret}
+    authority_host: %s
+routes:
+  - preset: graph
+    upstream: %s
+log: {debug_headers: true}
+`, f.listen, f.admin, sandbox.TenantDomain, sandbox.ClientID, sc.world.Entra.URL(), sc.world.Graph.URL())
+	path := filepath.Join(sc.dir, "routes.yaml")
+	err := errors.Join(
+		os.WriteFile(path, []byte(text), 0o600),
+		os.WriteFile(filepath.Join(sc.dir, "client-secret"), []byte(sc.world.Secret()), 0o600))
+	if err != nil {
+		return err
+	}
+	file, err := routes.Open(path, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	logTo := s.out
+	if f.once {
+		logTo = io.Discard
+	}
+	log, err := audit.NewLog(logTo, audit.LogConfig{Level: "info", Format: "json", Access: true})
+	if err != nil {
+		return err
+	}
+	sc.gateway, err = start(file, file.Table().Listen, log)
+	return err
+}
+
+func (sc *scene) close() {
+	if sc.gateway != nil {
+		sc.gateway.Close()
+	}
+	if sc.world != nil {
+		sc.world.Close()
+	}
+	if sc.dir != "" {
+		_ = os.RemoveAll(sc.dir)
+	}
+}
+
+func (sc *scene) greet(s std) {
+	at := shown(sc.gateway.proxyL)
+	fmt.Fprintf(s.err, `A small Entra, a small Graph and the gateway are running. Nothing you type below
+holds a token; the gateway adds it. Its routes.yaml is %s
+
+Paste into another terminal:
+
+  curl -s http://%s/graph/v1.0/users
+  http_proxy=http://%s curl -s http://graph.microsoft.com/v1.0/users
+  curl -s http://%s/graph/v1.0/reports/getOffice365ActiveUserDetail
+  http_proxy=http://%s curl -si http://example.com/
+  curl -s http://%s/readyz
+
+Type a trouble and Enter to see what it looks like from the app's side:
+  %s; recover ends it. Ctrl-C ends all.
+
+`, filepath.Join(sc.dir, "routes.yaml"), at, at, at, at, shown(sc.gateway.adminL), strings.Join(sandbox.Troubles(), ", "))
+}
+
+// obey makes the troubles that are typed. It ends with its input.
+func (sc *scene) obey(in io.Reader, s std) {
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		switch word := strings.TrimSpace(lines.Text()); word {
+		case "":
+		case "recover":
+			sc.world.Entra.Recover()
+			fmt.Fprintln(s.err, "recovered; the gateway asks again when its hold-off ends, or after gateway purge")
+		default:
+			if err := sc.world.Trouble(word); err != nil {
+				fmt.Fprintln(s.err, err)
+				continue
+			}
+			fmt.Fprintf(s.err, "%s: now make a call\n", word)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-13b04e61/gateway/admin"
+	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/authority"
+	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/secrets"
+	"github.com/seed-13b04e61/gateway/tokens"
+)
+
+// Acquired implements [tokens.Observer]: it counts a token request and logs a
+// failed one at length, since the callers are told less.
+func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Duration, why string) {
+	if err == nil {
+		e.metrics.TokenRequest(k.Credential, "success", took)
+		e.proven.Store(k.Credential, true)
+		e.log.Debug("token acquired", "credential", k.Credential, "scope", k.Scope, "why", why, "expires", t.Expires)
+		e.remarkRoles(k, t, why)
+		return
+	}
+	result, fields := "unavailable", []any{"credential", k.Credential, "scope", k.Scope, "why", why, "cause", err.Error()}
+	var answer *authority.Error
+	if errors.As(err, &answer) {
+		switch {
+		case answer.Refused():
+			result = "refused"
+		case answer.Nature == tokens.Throttled:
+			result = "throttled"
+		}
+		fields = append(fields, "detail", answer.Detail, "remedy", answer.Remedy,
+			"correlation_id", answer.CorrelationID, "trace_id", answer.TraceID)
+	}
+	var panicked *tokens.Panicked
+	if errors.As(err, &panicked) {
+		fields = append(fields, "stack", string(panicked.Stack))
+	}
+	e.metrics.TokenRequest(k.Credential, result, took)
+	e.log.Error("no token", fields...)
+}
+
+// remarkRoles warns of a first token that grants nothing to an API that goes
+// by roles, long before the API answers 403.
+func (e *engine) remarkRoles(k tokens.Key, t tokens.Token, why string) {
+	if why != "miss" {
+		return
+	}
+	if remark := roleRemark(e.gate.Load().Table().Credential(k.Credential), k.Scope, t); remark != "" {
+		e.log.Warn(remark, "credential", k.Credential, "scope", k.Scope)
+	}
+}
+
+// roleRemark says what is odd about an Entra token without roles, or "".
+// Azure's own services go by role assignments instead, which no token shows.
+func roleRemark(c *routes.Credential, scope string, t tokens.Token) string {
+	if c == nil || !c.Entra() || !strings.Contains(scope, "graph") {
+		return ""
+	}
+	claims, err := authority.Claims(t.Access)
+	if err != nil {
+		return ""
+	}
+	return claims.NoRoles()
+}
+
+// state is what the gauges show.
+func (e *engine) state() audit.State {
+	entries, bytes := e.store.Stats()
+	s := audit.State{CacheEntries: entries, CacheBytes: bytes}
+	seen := map[audit.TokenState]bool{}
+	g := e.gate.Load()
+	for _, r := range g.Table().Routes {
+		k := g.Key(r)
+		label := audit.TokenState{Credential: k.Credential, Scope: k.Scope}
+		if info, ok := e.store.Peek(k); ok && info.Cached && !seen[label] {
+			seen[label] = true
+			label.Expires = info.Expires
+			s.Tokens = append(s.Tokens, label)
+		}
+	}
+	for _, c := range e.directory.Status() {
+		state := audit.CredentialState{Name: c.Name, Ready: c.Ready && (c.LastError == nil || !c.LastError.Refused())}
+		if c.Certificate != nil {
+			state.Expires = c.Certificate.NotAfter
+		}
+		s.Credentials = append(s.Credentials, state)
+	}
+	return s
+}
+
+// Ready implements [admin.Gateway]. A route works unless the last attempt to
+// get its token failed and none is left: an idle route whose token has run out
+// gets another with its next call.
+func (e *engine) Ready(route string, strict bool) admin.Readiness {
+	if e.draining.Load() {
+		return admin.Readiness{Degraded: []string{"draining"}}
+	}
+	g := e.gate.Load()
+	var r admin.Readiness
+	working, total, found := 0, 0, route == ""
+	unproven := false
+	for _, rt := range g.Table().Routes {
+		_, proven := e.proven.Load(rt.Credential.Name)
+		unproven = unproven || !proven
+		if route != "" && rt.Name != route {
+			continue
+		}
+		found = true
+		total++
+		k := g.Key(rt)
+		switch info, _ := e.store.Peek(k); {
+		case info.Failing && !info.Usable:
+			r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: %s", rt.Name, firstLine(info.Err)))
+		case !proven:
+			r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: credential %s has got no token yet", rt.Name, rt.Credential.Name))
+		default:
+			working++
+			if info.Failing {
+				r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: served with a token that cannot be refreshed now: %s", rt.Name, firstLine(info.Err)))
+			}
+		}
+	}
+	if e.broken.Load() {
+		r.Degraded = append(r.Degraded, "routes.yaml has mistakes; the table before it is in force")
+	}
+	switch {
+	case !found:
+		r.Degraded = []string{fmt.Sprintf("there is no route %q", route)}
+	case route != "":
+		r.Ready = working == total
+	case strict:
+		r.Ready = working == total && len(r.Degraded) == 0
+	default:
+		r.Ready = !unproven && (working > 0 || total == 0)
+	}
+	slices.Sort(r.Degraded)
+	return r
+}
+
+func firstLine(err error) string {
+	if err == nil {
+		return "no token"
+	}
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
+
+// AdminKey implements [admin.Gateway].
+func (e *engine) AdminKey() secrets.Secret {
+	if key := e.adminKey.Load(); key != nil {
+		return *key
+	}
+	return secrets.Secret{}
+}
+
+// Purge implements [admin.Gateway].
+func (e *engine) Purge(s admin.Selection) admin.Purged {
+	n := e.store.Purge(func(k tokens.Key) bool {
+		return (s.Credential == "" || k.Credential == s.Credential) &&
+			(s.Tenant == "" || strings.EqualFold(k.Tenant, s.Tenant)) &&
+			(s.Scope == "" || k.Scope == s.Scope)
+	})
+	e.log.Info("tokens purged", "tokens", n, "credential", s.Credential, "tenant", s.Tenant, "scope", s.Scope)
+	return admin.Purged{Tokens: n}
+}

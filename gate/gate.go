@@ -1,0 +1,124 @@
+// Package gate takes the one decision: which route a call takes, whether it
+// may, and which token it gets. The doors, gateway explain and the admin page
+// all ask here.
+package gate
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/tokens"
+)
+
+// Code names a refusal, as in the header Gateway-Error.
+type Code string
+
+// The refusals that are decided here.
+const (
+	RouteUnknown Code = "route_unknown"
+	EgressDenied Code = "egress_denied"
+)
+
+// Refusal is the answer no.
+type Refusal struct {
+	Code   Code
+	Detail string
+	Remedy string
+}
+
+func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Detail }
+
+// Target is what a call asks for.
+type Target struct {
+	Door      audit.Door
+	Authority routes.Authority // canonical; unused on the reverse door
+	Path      string           // escaped, as it came
+}
+
+// Pass is the answer yes.
+type Pass struct {
+	Route     *routes.Route
+	Authority routes.Authority // of the upstream
+	Path      string           // escaped; what the upstream shall see
+	Key       tokens.Key
+}
+
+// Keys tells which token a credential gets for a scope.
+type Keys interface {
+	Key(c *routes.Credential, scope string) tokens.Key
+}
+
+// Gate decides by one table. It is immutable and safe for concurrent use.
+type Gate struct {
+	table *routes.Table
+	keys  map[*routes.Route]tokens.Key
+}
+
+// New prepares the decisions of table.
+func New(table *routes.Table, keys Keys) *Gate {
+	g := &Gate{table: table, keys: make(map[*routes.Route]tokens.Key, len(table.Routes))}
+	for _, r := range table.Routes {
+		g.keys[r] = keys.Key(r.Credential, r.Scope)
+	}
+	return g
+}
+
+// Table is the table by which the gate decides.
+func (g *Gate) Table() *routes.Table { return g.table }
+
+// Key is the token key of a route.
+func (g *Gate) Key(r *routes.Route) tokens.Key { return g.keys[r] }
+
+// Admit decides a call and stamps the event in ctx, also when it refuses.
+// Every error is a [*Refusal].
+func (g *Gate) Admit(ctx context.Context, t Target) (Pass, error) {
+	pass, refusal := g.decide(t)
+	event := audit.From(ctx)
+	if refusal != nil {
+		return Pass{}, refusal
+	}
+	event.Route = pass.Route.Name
+	event.Credential = pass.Route.Credential.Name
+	event.Host = pass.Authority.String()
+	return pass, nil
+}
+
+func (g *Gate) decide(t Target) (Pass, *Refusal) {
+	if t.Door == audit.Reverse {
+		return g.mounted(t)
+	}
+	r, ok := g.table.Match(t.Authority)
+	if !ok {
+		return Pass{}, &Refusal{
+			Code:   EgressDenied,
+			Detail: fmt.Sprintf("no route names %s, and egress.default is deny", t.Authority),
+			Remedy: fmt.Sprintf("if calls to %s should get a token, add a route with hosts: [%s] to routes.yaml", t.Authority.Host, t.Authority.Host),
+		}
+	}
+	return Pass{Route: r, Authority: t.Authority, Path: t.Path, Key: g.keys[r]}, nil
+}
+
+func (g *Gate) mounted(t Target) (Pass, *Refusal) {
+	r, rest, ok := g.table.Mounted(t.Path)
+	if !ok {
+		return Pass{}, &Refusal{
+			Code:   RouteUnknown,
+			Detail: "nothing is mounted at this path",
+			Remedy: "begin the path with the mount of a route; gateway check lists them",
+		}
+	}
+	return Pass{Route: r, Authority: standsFor(r), Path: rest, Key: g.keys[r]}, nil
+}
+
+// standsFor is the host that a mount stands for: the route's first exact one.
+// The table gives no mount to a route without.
+func standsFor(r *routes.Route) routes.Authority {
+	for _, h := range r.Hosts {
+		if !h.Wildcard {
+			return routes.Authority{Host: h.Host, Port: h.Port}
+		}
+	}
+	return routes.Authority{}
+}

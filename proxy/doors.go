@@ -1,0 +1,181 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/gate"
+	"github.com/seed-13b04e61/gateway/routes"
+)
+
+// door tells by which door a call came and what it asks for. CONNECT and TRACE
+// end here: a CONNECT that reached the hall would be written raw onto a pooled
+// connection.
+func (h *Handler) door(p *passage, r *http.Request) (gate.Target, *refusal) {
+	p.event.Door = audit.Reverse
+	switch {
+	case r.Method == http.MethodConnect:
+		p.event.Door, p.event.Host = audit.Tunnel, bounded(r.Host)
+		return gate.Target{}, &refusal{code: NotSupported, detail: "this release opens no tunnels",
+			remedy: "call http://HOST/… through HTTP_PROXY, which the gateway upgrades to TLS, or the reverse door; do not set HTTPS_PROXY"}
+	case r.Method == http.MethodTrace:
+		return gate.Target{}, &refusal{code: MethodRefused, detail: "TRACE would show the token to the caller"}
+	case len(r.RequestURI) > maxTarget:
+		return gate.Target{}, &refusal{code: URITooLong, detail: "path and query together may have 32 KiB"}
+	}
+	path, absolute := escapedPath(r.RequestURI)
+	p.event.Path = bounded(path)
+	if absolute {
+		p.event.Door = audit.Forward
+	}
+	if refused := checkTarget(r, path); refused != nil {
+		return gate.Target{}, refused
+	}
+	for _, via := range r.Header["Via"] {
+		if strings.Contains(via, h.via[0]) {
+			return gate.Target{}, &refusal{code: Loop, detail: "the call came through this gateway already",
+				remedy: "no upstream of a route may lead back to the gateway; look at hosts, upstream and egress.proxy"}
+		}
+	}
+	if absolute {
+		return forwardDoor(p, r, path)
+	}
+	return reverseDoor(p, r, path)
+}
+
+// checkTarget refuses what two parsers might read in two ways.
+func checkTarget(r *http.Request, path string) *refusal {
+	ambiguous := func(why string) *refusal {
+		return &refusal{code: BadRequest, detail: why, remedy: "send a request target as RFC 9112 §3.2 has it, without a fragment"}
+	}
+	switch {
+	case strings.Contains(r.RequestURI, "#"):
+		return ambiguous("the request target holds a fragment")
+	case !strings.HasPrefix(path, "/"):
+		return ambiguous("the path does not begin with a slash")
+	case r.URL.User != nil:
+		return ambiguous("the request target holds user information")
+	}
+	if strings.HasPrefix(path, "//") {
+		plain, err := url.PathUnescape(path)
+		if u := (url.URL{Path: plain, RawPath: path}); err != nil || u.EscapedPath() != path {
+			return ambiguous("the path begins with two slashes and holds characters that must be percent-encoded")
+		}
+	}
+	return nil
+}
+
+// forwardDoor is for absolute-form: what follows HTTP_PROXY. The authority of
+// the target counts, and Host does not (RFC 9112 §3.2.2).
+func forwardDoor(p *passage, r *http.Request, path string) (gate.Target, *refusal) {
+	p.event.Host = bounded(r.URL.Host)
+	if !strings.EqualFold(r.URL.Scheme, "http") {
+		return gate.Target{}, &refusal{code: BadRequest, detail: "only http:// targets are taken in absolute form on a listener without TLS",
+			remedy: "write http:// in the URL; the gateway's own leg to the upstream is TLS all the same"}
+	}
+	a, err := routes.ParseAuthority(r.URL.Host, 443)
+	if err != nil {
+		return gate.Target{}, &refusal{code: BadRequest, detail: "the target's host is not one: " + err.Error(),
+			remedy: "write a plain host name, with a port if need be"}
+	}
+	if a.Port == 80 {
+		a.Port = 443 // http://host:80 is http://host, and a token travels over TLS alone
+	}
+	p.event.Host = a.String()
+	return gate.Target{Door: audit.Forward, Authority: a, Path: path}, nil
+}
+
+// reverseDoor is for origin-form: the gateway is called by its own name.
+func reverseDoor(p *passage, r *http.Request, path string) (gate.Target, *refusal) {
+	p.event.Host = bounded(r.Host)
+	if !p.world.hosts.answerTo(r.Context(), r.Host) {
+		return gate.Target{}, &refusal{code: Misdirected, detail: "the Host field names none of the gateway's hosts",
+			remedy: "call by a loopback name, or add this host to listen.hosts; to use the gateway as a proxy, set http_proxy and keep the URL"}
+	}
+	// A web page can send requests to a loopback port, and read the answers
+	// after rebinding a name of its own to it.
+	if site := r.Header.Get("Sec-Fetch-Site"); r.Header["Origin"] != nil || site != "" && site != "none" {
+		return gate.Target{}, &refusal{code: BrowserRefused, detail: "the call came from a page in a browser",
+			remedy: "call from a program; the gateway serves no pages"}
+	}
+	p.sentTo = "http://" + r.Host
+	return gate.Target{Door: audit.Reverse, Path: path}, nil
+}
+
+// escapedPath cuts the path out of a request target without touching its
+// bytes, and tells whether the target is in absolute form.
+func escapedPath(target string) (path string, absolute bool) {
+	path = target
+	if !strings.HasPrefix(target, "/") {
+		if _, rest, ok := strings.Cut(target, "://"); ok {
+			absolute = true
+			path = "/"
+			if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+				path = rest[i:]
+			}
+		}
+	}
+	if i := strings.IndexByte(path, '?'); i >= 0 {
+		path = path[:i]
+	}
+	if absolute && path == "" {
+		path = "/"
+	}
+	return path, absolute
+}
+
+// hosts are the names that the reverse door answers to, beyond loopback.
+type hosts struct {
+	exact   map[routes.Authority]bool
+	anyPort map[string]bool
+}
+
+func newHosts(list []string) hosts {
+	h := hosts{exact: map[routes.Authority]bool{}, anyPort: map[string]bool{}}
+	for _, s := range list {
+		a, err := routes.ParseAuthority(s, 0)
+		switch {
+		case err != nil: // the table holds canonical hosts only
+		case a.Port == 0:
+			h.anyPort[a.Host] = true
+		default:
+			h.exact[a] = true
+		}
+	}
+	return h
+}
+
+// answerTo tells whether host is one of ours: a loopback name with any port, a
+// configured one, or the very address that the call was sent to. A page's own
+// name is none of these, whatever it resolves to.
+func (h hosts) answerTo(ctx context.Context, host string) bool {
+	a, err := routes.ParseAuthority(host, 80)
+	if err != nil {
+		return false
+	}
+	ip, ipErr := netip.ParseAddr(a.Host)
+	switch {
+	case a.Host == "localhost", ipErr == nil && ip.IsLoopback():
+		return true
+	case h.exact[a], h.anyPort[a.Host]:
+		return true
+	}
+	local, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok || ipErr != nil {
+		return false
+	}
+	at, err := netip.ParseAddrPort(local.String())
+	return err == nil && at.Addr().Unmap() == ip
+}
+
+func bounded(s string) string {
+	if len(s) > maxLoggedPath {
+		return s[:maxLoggedPath] + "…"
+	}
+	return s
+}

@@ -1,0 +1,220 @@
+// Package proxy is the centre of the gateway: the HTTP doors, the hall that
+// they share, and the transport that injects a token and tries once more when
+// it is refused.
+package proxy
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httputil"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/gate"
+)
+
+const (
+	// defaultReplayBudget is what all calls together may keep for a second
+	// try, in bytes, when Config does not say.
+	defaultReplayBudget = 64 << 20
+	// maxTarget bounds path and query together, in bytes.
+	maxTarget = 32 << 10
+	// maxLoggedPath bounds what of a path goes into the log, in bytes.
+	maxLoggedPath = 2 << 10
+)
+
+// Config is what a [Handler] needs. All but ReplayBudget are required.
+type Config struct {
+	Tokens       TokenSource
+	Recorder     audit.Recorder
+	Log          Log
+	ReplayBudget int64 // bytes; 0 for 64 MiB
+}
+
+// Handler serves the doors of one proxy listener. It answers 503 until the
+// first [Handler.Use]. It is safe for concurrent use.
+type Handler struct {
+	cfg     Config
+	answers map[gate.Code]Answer
+	hall    *httputil.ReverseProxy
+	budget  *budget
+	via     []string // this instance's entry of the Via field (RFC 9110 §7.6.3)
+
+	changing sync.Mutex // one Use at a time
+	world    atomic.Pointer[world]
+}
+
+// world is what one table makes of the handler. It is immutable; a call keeps
+// the one that it began with.
+type world struct {
+	gate         *gate.Gate
+	upstreams    map[string]*upstream // by route
+	hosts        hosts
+	debugHeaders bool
+	via          []string
+}
+
+func (w *world) debug() bool { return w.debugHeaders }
+
+// New makes a handler without a table.
+func New(cfg Config) *Handler {
+	if cfg.ReplayBudget == 0 {
+		cfg.ReplayBudget = defaultReplayBudget
+	}
+	h := &Handler{
+		cfg: cfg, answers: statuses(), budget: &budget{limit: cfg.ReplayBudget},
+		via: []string{fmt.Sprintf("1.1 gateway-%08x", rand.Uint32())},
+	}
+	h.hall = h.newHall()
+	return h
+}
+
+// Use makes g decide all later calls, which leave through dialer; calls under
+// way end as they began. Connections to upstreams are kept where nothing about
+// them changed, the dialer included. The findings name routes whose TLS files cannot be used; such a route refuses
+// its calls, or goes on with the files as they were read before.
+func (h *Handler) Use(g *gate.Gate, dialer Dialer) (findings []error) {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	old := h.world.Load()
+	table := g.Table()
+	next := &world{
+		gate: g, upstreams: make(map[string]*upstream, len(table.Routes)), via: h.via,
+		hosts: newHosts(table.Listen.Hosts), debugHeaders: table.Log.DebugHeaders,
+	}
+	for _, r := range table.Routes {
+		var before *upstream
+		if old != nil {
+			before = old.upstreams[r.Name]
+		}
+		u, err := newUpstream(r, dialer, before)
+		if err != nil {
+			findings = append(findings, err)
+		}
+		next.upstreams[r.Name] = u
+	}
+	h.world.Store(next)
+	if old != nil {
+		for name, u := range old.upstreams {
+			if u.transport != nil && next.upstreams[name] != u {
+				u.transport.CloseIdleConnections() // calls under way keep theirs
+			}
+		}
+	}
+	return findings
+}
+
+// Close closes idle connections to upstreams.
+func (h *Handler) Close() {
+	if w := h.world.Load(); w != nil {
+		for _, u := range w.upstreams {
+			if u.transport != nil {
+				u.transport.CloseIdleConnections()
+			}
+		}
+	}
+}
+
+// Kept is the number of bytes that calls under way keep for a second try.
+func (h *Handler) Kept() int64 { return h.budget.used.Load() }
+
+// ServeHTTP lets a call in, and closes the books on it whatever happens.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p := &passage{Context: r.Context(), world: h.world.Load()}
+	p.meter.ResponseWriter = w
+	p.event.Start = time.Now()
+	p.event.RequestID = requestID()
+	p.event.TraceID = traceID(r.Header.Get("Traceparent"))
+	p.event.Method, p.event.Remote = r.Method, r.RemoteAddr
+	defer h.finish(p)
+	if refused := h.enter(p, r); refused != nil {
+		h.refuse(&p.meter, p, refused)
+		return
+	}
+	h.hall.ServeHTTP(&p.meter, r.WithContext(p))
+}
+
+// finish records the call. A panic that is ours becomes a 500 if nothing was
+// sent yet; http.ErrAbortHandler is how ReverseProxy cuts a broken answer off,
+// and goes on.
+func (h *Handler) finish(p *passage) {
+	v := recover()
+	if err, ok := v.(error); v != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
+		h.cfg.Log.Error("defect", "request_id", p.event.RequestID, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+		if p.meter.status == 0 {
+			h.refuse(&p.meter, p, &refusal{code: Internal, detail: "see the gateway's log for this request_id",
+				remedy: "report the log line with its stack"})
+		}
+		v = http.ErrAbortHandler
+	}
+	h.cfg.Recorder.Record(p.end())
+	if v != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// enter brings a call from the door through the gate, so that the hall can
+// serve it, or says why not.
+func (h *Handler) enter(p *passage, r *http.Request) *refusal {
+	if p.world == nil {
+		return &refusal{code: TokenUnavailable, detail: "the gateway is starting", retryAfter: time.Second}
+	}
+	target, refused := h.door(p, r)
+	if refused != nil {
+		return refused
+	}
+	pass, err := p.world.gate.Admit(p, target)
+	if err != nil {
+		return explain(err)
+	}
+	p.pass, p.up = pass, p.world.upstreams[pass.Route.Name]
+	if p.up.err != nil {
+		return &refusal{code: UpstreamTLS, detail: "the route's TLS files cannot be used", cause: p.up.err.Error(),
+			remedy: "put the files in place that tls of the route names; they are read again at once"}
+	}
+	if u := r.Header.Get("Upgrade"); u != "" && !strings.EqualFold(u, "h2c") {
+		return &refusal{code: NotSupported, detail: "this route switches to no other protocol",
+			remedy: "call without the Upgrade field"}
+	}
+	// An upgrade to h2c may be ignored (RFC 9110 §7.8), and some clients offer
+	// it unasked.
+	delete(r.Header, "Upgrade")
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		p.body = newBody(r.Body, pass.Route.Replay, r.ContentLength, h.budget)
+	}
+	return nil
+}
+
+// requestID is 128 random bits in hex: enough to find one call in a log.
+func requestID() string {
+	var b [16]byte
+	for i := 0; i < len(b); i += 8 {
+		v := rand.Uint64()
+		for j := range 8 {
+			b[i+j] = byte(v >> (8 * j))
+		}
+	}
+	return hex.EncodeToString(b[:])
+}
+
+// traceID takes the trace-id out of a W3C traceparent field, or nothing.
+func traceID(parent string) string {
+	parts := strings.Split(parent, "-")
+	if len(parts) < 4 || len(parts[1]) != 32 {
+		return ""
+	}
+	if _, err := hex.DecodeString(parts[1]); err != nil {
+		return ""
+	}
+	return parts[1]
+}
+
+var _ context.Context = (*passage)(nil)

@@ -1,0 +1,146 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/authority"
+	"github.com/seed-13b04e61/gateway/tokens"
+)
+
+// TokenSource is the part of [tokens.Store] that the proxy needs.
+type TokenSource interface {
+	Token(ctx context.Context, k tokens.Key) (tokens.Token, tokens.Origin, error)
+	Renew(ctx context.Context, k tokens.Key, rejected tokens.Token, claims string) (tokens.Token, tokens.Origin, error)
+	RenewBehind(k tokens.Key, rejected tokens.Token, claims string)
+}
+
+const (
+	// drainBytes and drainTime bound the reading of a 401's body, which is
+	// done to keep its connection for the second try.
+	drainBytes = 64 << 10
+	drainTime  = 100 * time.Millisecond
+)
+
+// tokenError marks a failure to get a token, as opposed to one of the upstream.
+type tokenError struct{ err error }
+
+func (e *tokenError) Error() string { return e.err.Error() }
+func (e *tokenError) Unwrap() error { return e.err }
+
+// secondTry sends a call with its token, and once more with another when the
+// upstream answers 401: such a request was not applied for want of valid
+// credentials (RFC 9110 §15.5.2), so any method may be sent again.
+type secondTry struct{ tokens TokenSource }
+
+// RoundTrip implements http.RoundTripper for requests whose context is a
+// passage.
+func (t secondTry) RoundTrip(req *http.Request) (*http.Response, error) {
+	p := passageOf(req.Context())
+	began := time.Now()
+	token, origin, err := t.tokens.Token(req.Context(), p.pass.Key)
+	p.event.TokenWait = time.Since(began)
+	if err != nil {
+		return nil, &tokenError{err}
+	}
+	p.token, p.event.TokenSource = token, string(origin)
+	resp, err := p.send(req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		p.settle()
+		return resp, err
+	}
+	return t.again(req, resp)
+}
+
+// again answers a 401: the same request with another token, or the 401 itself
+// when there is no other or the body is gone.
+func (t secondTry) again(req *http.Request, refused *http.Response) (*http.Response, error) {
+	p := passageOf(req.Context())
+	claims := challenge(refused)
+	if p.pass.Route.Replay == 0 || p.body != nil && !p.body.replayable() {
+		t.tokens.RenewBehind(p.pass.Key, p.token, claims)
+		p.event.Retry = audit.NotReplayable
+		p.settle()
+		return refused, nil
+	}
+	began := time.Now()
+	token, origin, err := t.tokens.Renew(req.Context(), p.pass.Key, p.token, claims)
+	p.event.TokenWait += time.Since(began)
+	switch {
+	case errors.Is(err, tokens.ErrRenewedAlready), errors.Is(err, tokens.ErrSameToken):
+		p.event.Retry = audit.HeldBack
+		p.settle()
+		return refused, nil
+	case err != nil:
+		_ = refused.Body.Close()
+		p.event.Retry = audit.HeldBack
+		return nil, &tokenError{err}
+	}
+	p.token, p.event.TokenSource = token, string(origin)
+	drain(refused.Body)
+	resp, err := p.send(req.Clone(req.Context()))
+	p.settle()
+	if err == nil {
+		p.event.Retry = audit.Recovered
+		if resp.StatusCode == http.StatusUnauthorized {
+			p.event.Retry = audit.RefusedAgain
+		}
+	}
+	return resp, err
+}
+
+// send sends req with the passage's token and its body from the first byte.
+func (p *passage) send(req *http.Request) (*http.Response, error) {
+	// By assignment: whatever the caller sent under this name is gone.
+	req.Header[p.pass.Route.Inject.Header] = p.up.header(p.token)
+	if p.body != nil {
+		first, err := p.body.attempt()
+		if err != nil {
+			return nil, err
+		}
+		req.Body = first
+		// With GetBody the transport itself repeats what was provably not
+		// processed: a dead idle connection, REFUSED_STREAM, GOAWAY.
+		req.GetBody = func() (io.ReadCloser, error) { return p.body.attempt() }
+	}
+	began := time.Now()
+	resp, err := p.up.transport.RoundTrip(req)
+	p.event.Upstream += time.Since(began)
+	return resp, err
+}
+
+// settle ends the recording: the answer is decided.
+func (p *passage) settle() {
+	if p.body != nil {
+		p.body.freeze()
+	}
+}
+
+// challenge returns the claims that a 401 asks for, or "". A challenge that
+// cannot be read asks for nothing.
+func challenge(resp *http.Response) string {
+	c, err := authority.ParseChallenge(resp.Header["Www-Authenticate"])
+	if err != nil {
+		return ""
+	}
+	return c.Claims
+}
+
+// drain reads what little is left of an answer that nobody wants.
+func drain(b io.ReadCloser) {
+	stop := time.AfterFunc(drainTime, func() { _ = b.Close() })
+	defer stop.Stop()
+	_, _ = io.CopyN(io.Discard, b, drainBytes)
+	_ = b.Close()
+}
+
+// headerValue puts the token into its format. The token was checked for
+// unfit characters when it was acquired.
+func headerValue(format string, token tokens.Token) []string {
+	return []string{strings.Replace(format, "{token}", token.Access.Reveal(), 1)}
+}

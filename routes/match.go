@@ -1,0 +1,109 @@
+package routes
+
+import "strings"
+
+// index finds routes without walking the table. The lower position wins.
+type index struct {
+	exact  map[Authority]int // position of the route
+	suffix map[Authority]int // by "suffix" of "*.suffix"
+	routes []*Route
+	mounts map[string]*Route
+}
+
+func newIndex(list []*Route) index {
+	x := index{exact: map[Authority]int{}, suffix: map[Authority]int{}, routes: list, mounts: map[string]*Route{}}
+	for i, r := range list {
+		for _, h := range r.Hosts {
+			m := x.exact
+			if h.Wildcard {
+				m = x.suffix
+			}
+			if _, taken := m[Authority{h.Host, h.Port}]; !taken {
+				m[Authority{h.Host, h.Port}] = i
+			}
+		}
+		if r.Mount != "" {
+			x.mounts[r.Mount] = r
+		}
+	}
+	return x
+}
+
+// Match returns the first route of the file whose hosts hold a. It is pure and
+// allocates nothing.
+func (t *Table) Match(a Authority) (*Route, bool) {
+	best := len(t.index.routes)
+	if i, ok := t.index.exact[a]; ok {
+		best = i
+	}
+	if len(t.index.suffix) > 0 {
+		for rest := a.Host; ; {
+			dot := strings.IndexByte(rest, '.')
+			if dot < 0 {
+				break
+			}
+			rest = rest[dot+1:]
+			if i, ok := t.index.suffix[Authority{rest, a.Port}]; ok && i < best {
+				best = i
+			}
+		}
+	}
+	if best == len(t.index.routes) {
+		return nil, false
+	}
+	return t.index.routes[best], true
+}
+
+// Mounted returns the route with the longest mount that the path begins with,
+// on a segment's border, and the rest of the path: the same bytes, beginning
+// with a slash. Paths under /.gateway/ are nobody's.
+func (t *Table) Mounted(escapedPath string) (r *Route, rest string, ok bool) {
+	for end := len(escapedPath); end > 0; {
+		if r, ok := t.index.mounts[escapedPath[:end]]; ok {
+			rest := escapedPath[end:]
+			if rest == "" {
+				rest = "/"
+			}
+			return r, rest, true
+		}
+		end = strings.LastIndexByte(escapedPath[:end], '/')
+	}
+	return nil, "", false
+}
+
+// Credential returns the credential of that name, or nil.
+func (t *Table) Credential(name string) *Credential {
+	for _, c := range t.Credentials {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// Files lists every file whose change matters: routes.yaml itself and all that
+// it names.
+func (t *Table) Files() []string {
+	var out []string
+	add := func(paths ...string) {
+		for _, p := range paths {
+			if p != "" {
+				out = append(out, p)
+			}
+		}
+	}
+	add(t.path, t.Listen.AdminKey.File)
+	for _, c := range t.Credentials {
+		add(c.ClientSecret.File, c.FederatedTokenFile, c.CAFile)
+		if c.ClientCertificate != nil {
+			add(c.ClientCertificate.File, c.ClientCertificate.KeyFile)
+		}
+	}
+	for _, r := range t.Routes {
+		add(r.TLS.CAFile, r.TLS.ClientCertificateFile, r.TLS.ClientKeyFile)
+	}
+	if t.Egress.Proxy != nil {
+		add(t.Egress.Proxy.Password.File)
+	}
+	return out
+}

@@ -1,0 +1,181 @@
+package routes
+
+// Field is one key of routes.yaml: what the parser takes and the reference
+// lists. Later marks a key of the contract that this release refuses.
+type Field struct {
+	Section, Key string
+	Type         string
+	Default      string
+	Doc          string
+	Later        bool
+}
+
+// later makes the fields of a section that are refused for now.
+func later(section string, keys ...string) []Field {
+	var fs []Field
+	for _, k := range keys {
+		fs = append(fs, Field{Section: section, Key: k, Later: true})
+	}
+	return fs
+}
+
+// Reference lists every key of the file, section by section.
+func Reference() []Field {
+	var fs []Field
+	for _, part := range [][]Field{topFields(), credentialFields(), routeFields(), otherFields(),
+		later("", "callers", "sql", "intercept", "audit"),
+		later("listen", "tls"),
+		later("credential", "managed_identity", "issuer", "client_key", "fallback"),
+		later("client_certificate", "password"),
+		later("federated_token", "managed_identity", "url", "gcp", "exec"),
+		later("route", "callers", "allow", "paths", "tenant", "upgrade", "limits"),
+		later("egress", "allow"),
+		later("cache", "shared")} {
+		fs = append(fs, part...)
+	}
+	return fs
+}
+
+func topFields() []Field {
+	return []Field{
+		{Section: "", Key: "version", Type: "number", Default: "required", Doc: "Always 1."},
+		{Section: "", Key: "listen", Type: "mapping", Doc: "Where the gateway listens. Changing it needs a restart."},
+		{Section: "", Key: "credentials", Type: "mapping", Default: "one named `environment`, from `AZURE_*`", Doc: "Who the gateway is, by name."},
+		{Section: "", Key: "routes", Type: "list", Default: "required", Doc: "Which calls get which token; the first that matches decides."},
+		{Section: "", Key: "egress", Type: "mapping", Doc: "What happens beyond the routes."},
+		{Section: "", Key: "cache", Type: "mapping", Doc: "Bounds of the token cache."},
+		{Section: "", Key: "log", Type: "mapping", Doc: "How the gateway logs."},
+
+		{Section: "listen", Key: "proxy", Type: "address", Default: "127.0.0.1:8080", Doc: "The proxy port: host:port or unix:/path."},
+		{Section: "listen", Key: "admin", Type: "address", Default: "127.0.0.1:8081", Doc: "The admin port; empty turns it off."},
+		{Section: "listen", Key: "admin_key", Type: "secret", Doc: "Key of the admin port; needed off loopback."},
+		{Section: "listen", Key: "health", Type: "address", Doc: "A further listener with /healthz, /readyz and /metrics only."},
+		{Section: "listen", Key: "hosts", Type: "list of hosts", Doc: "Further names that the reverse door answers to; one without a port matches any."},
+		{Section: "listen", Key: "plain", Type: "bool", Default: "false", Doc: "An address off loopback without TLS is meant."},
+	}
+}
+
+func credentialFields() []Field {
+	return []Field{
+		{Section: "credential", Key: "tenant_id", Type: "text", Doc: "Entra: the tenant's GUID or domain."},
+		{Section: "credential", Key: "client_id", Type: "text", Default: "required", Doc: "The application's or client's ID."},
+		{Section: "credential", Key: "client_secret", Type: "secret", Doc: "The secret's value: {env: NAME} or {file: PATH}."},
+		{Section: "credential", Key: "client_certificate", Type: "mapping", Doc: "Entra: a certificate whose key signs assertions."},
+		{Section: "credential", Key: "federated_token", Type: "mapping", Doc: "Entra: a token of another issuer, read anew for each request."},
+		{Section: "credential", Key: "cloud", Type: "public, usgov, usgov-dod, china", Default: "public", Doc: "Entra: picks the login host and the presets' hosts and scopes."},
+		{Section: "credential", Key: "authority_host", Type: "URL", Default: "the cloud's", Doc: "Entra: https, or http for loopback."},
+		{Section: "credential", Key: "ca_file", Type: "path", Default: "the system's roots", Doc: "PEM bundle that alone is trusted for the token endpoint."},
+		{Section: "credential", Key: "token_endpoint", Type: "URL", Doc: "Any other OAuth2 server: its token endpoint, https, or http for loopback."},
+		{Section: "credential", Key: "token_endpoint_auth_method", Type: "client_secret_post, client_secret_basic", Default: "client_secret_basic (RFC 7591 §2); Entra: client_secret_post", Doc: "How the secret is sent."},
+		{Section: "credential", Key: "token_params", Type: "mapping", Doc: "Other servers: further form fields, such as audience or resource."},
+		{Section: "credential", Key: "cae", Type: "false", Default: "false", Doc: "Declare cp1; only false for now. A claims challenge is answered either way."},
+		{Section: "credential", Key: "assertion_claims", Type: "empty mapping", Doc: "Only empty for now."},
+
+		{Section: "client_certificate", Key: "file", Type: "path", Default: "required", Doc: "PEM: the certificate, with its key unless key_file names it."},
+		{Section: "client_certificate", Key: "key_file", Type: "path", Doc: "PEM: the private key."},
+		{Section: "client_certificate", Key: "send_chain", Type: "false", Default: "false", Doc: "Only false for now."},
+		{Section: "federated_token", Key: "file", Type: "path", Default: "required", Doc: "File with the token."},
+	}
+}
+
+func routeFields() []Field {
+	return []Field{
+		{Section: "route", Key: "preset", Type: "graph, arm", Doc: "Fills name, hosts and scope."},
+		{Section: "route", Key: "name", Type: "[a-z0-9-]", Default: "the preset", Doc: "The label in logs and metrics."},
+		{Section: "route", Key: "hosts", Type: "list of hosts", Default: "the preset's", Doc: "Exact, or *.suffix; with a port if it is not 443."},
+		{Section: "route", Key: "scope", Type: "text", Default: "the preset's", Doc: "Sent as it stands. Entra: exactly one <audience>/.default."},
+		{Section: "route", Key: "credential", Type: "name", Default: "default, else the only one", Doc: "Whose token."},
+		{Section: "route", Key: "upstream", Type: "URL", Default: "the host itself", Doc: "Where to dial instead: https, or http for loopback. Host and SNI stay the host's."},
+		{Section: "route", Key: "mount", Type: "path", Default: "/<name>", Doc: "Prefix of the reverse door."},
+		{Section: "route", Key: "tls", Type: "mapping", Doc: "TLS towards the upstream."},
+		{Section: "route", Key: "inject", Type: "mapping", Doc: "Where the token goes."},
+		{Section: "route", Key: "set_headers", Type: "mapping", Doc: "Fields that every request gets."},
+		{Section: "route", Key: "retry", Type: "mapping", Doc: "The second try after a 401."},
+		{Section: "route", Key: "timeouts", Type: "mapping", Doc: "Patience with the upstream."},
+		{Section: "route", Key: "cookies", Type: "affinity, pass", Default: "affinity", Doc: "Which cookies pass: those of load balancers, or all."},
+		{Section: "route", Key: "mode", Type: "enforce", Default: "enforce", Doc: "Only enforce for now."},
+		{Section: "route", Key: "hand_out", Type: "none", Default: "none", Doc: "Only none for now."},
+		{Section: "route", Key: "rewrite_links", Type: "false", Default: "false", Doc: "Only false for now."},
+
+		{Section: "tls", Key: "ca_file", Type: "path", Default: "the system's roots", Doc: "PEM bundle that alone is trusted."},
+		{Section: "tls", Key: "client_certificate_file", Type: "path", Doc: "PEM certificate shown to the upstream."},
+		{Section: "tls", Key: "client_key_file", Type: "path", Default: "client_certificate_file", Doc: "Its key."},
+		{Section: "tls", Key: "server_name", Type: "host", Default: "the host", Doc: "Name that the upstream's certificate must have."},
+		{Section: "inject", Key: "header", Type: "field name", Default: "Authorization", Doc: "The field that gets the token."},
+		{Section: "inject", Key: "format", Type: "text", Default: "Bearer {token}", Doc: "Its value."},
+		{Section: "retry", Key: "replay", Type: "size or off", Default: "1MiB", Doc: "Bytes of the body kept for the second try; off turns it off."},
+		{Section: "timeouts", Key: "response_header", Type: "duration", Default: "120s", Doc: "How long the upstream may take to begin its answer."},
+	}
+}
+
+func otherFields() []Field {
+	return []Field{
+		{Section: "egress", Key: "default", Type: "deny", Default: "deny", Doc: "Hosts that no route names are refused; only deny for now."},
+		{Section: "egress", Key: "deny_private", Type: "true", Default: "true", Doc: "Only true for now."},
+		{Section: "egress", Key: "proxy", Type: "mapping", Doc: "Next hop for upstreams and token endpoints. The gateway's own HTTP_PROXY is never obeyed; loopback is dialled directly."},
+		{Section: "proxy", Key: "url", Type: "URL", Default: "required", Doc: "http or https, without user information."},
+		{Section: "proxy", Key: "username", Type: "text", Doc: "For Basic authentication."},
+		{Section: "proxy", Key: "password", Type: "secret", Doc: "For Basic authentication."},
+		{Section: "proxy", Key: "bypass", Type: "list", Doc: "Hosts, .suffixes, addresses and CIDR blocks that are dialled directly."},
+
+		{Section: "cache", Key: "entries", Type: "number", Default: "100000", Doc: "How many tokens are kept."},
+		{Section: "cache", Key: "memory", Type: "size", Default: "512MiB", Doc: "How much memory they may take."},
+		{Section: "log", Key: "level", Type: "trace, debug, info, warn, error", Default: "info", Doc: "What is logged."},
+		{Section: "log", Key: "format", Type: "json, console", Default: "json", Doc: "How it looks."},
+		{Section: "log", Key: "access", Type: "bool", Default: "true", Doc: "A line for each call."},
+		{Section: "log", Key: "debug_headers", Type: "bool", Default: "false", Doc: "Gateway-Route, Gateway-Token-Source and Gateway-Retry on answers."},
+	}
+}
+
+// section returns the fields of one section.
+func section(name string) []Field {
+	var fs []Field
+	for _, f := range Reference() {
+		if f.Section == name {
+			fs = append(fs, f)
+		}
+	}
+	return fs
+}
+
+// vocabulary tells whether word is a key of the file.
+func vocabulary(word string) bool {
+	for _, f := range Reference() {
+		if f.Key == word {
+			return true
+		}
+	}
+	return false
+}
+
+// nearest is the field closest to a key that is none, or "".
+func nearest(key string, fs []Field) string {
+	best, name := 3, ""
+	for _, f := range fs {
+		if d := distance(key, f.Key); d < best {
+			best, name = d, f.Key
+		}
+	}
+	return name
+}
+
+// distance is how many letters have to change to make b of a (Levenshtein).
+func distance(a, b string) int {
+	prev := make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := range len(a) {
+		diagonal := prev[0]
+		prev[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = prev[j+1]
+			prev[j+1] = min(cost, prev[j]+1, prev[j+1]+1)
+		}
+	}
+	return prev[len(b)]
+}
