@@ -115,7 +115,7 @@ func replayOnce(t *testing.T, c replayCase) {
 	}
 	g.front.Close() // ends the call, so that its books are closed
 	if e := g.events.last(); e.Retry != audit.Recovered || e.BytesIn != int64(c.size) {
-		t.Errorf("event says retry %q and %d bytes in, want recovered and %d", e.Retry, e.BytesIn, c.size)
+		t.Errorf("event says retry %q and %d bytes in, cause %q; want recovered and %d", e.Retry, e.BytesIn, e.Cause, c.size)
 	}
 	if kept := g.handler.Kept(); kept != 0 {
 		t.Errorf("%d bytes are still kept after the call", kept)

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/seed-13b04e61/gateway/sandbox"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"gateway": func() { os.Exit(run(context.Background(), os.Args[1:], std{os.Stdout, os.Stderr})) },
+	})
+}
+
+// TestCommands runs the scripts of testdata against the program, with a
+// sandbox each: $ENTRA, $GRAPH, $TENANT and $CLIENT name it, secret.txt holds
+// its secret.
+func TestCommands(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			world, err := sandbox.Start(sandbox.Options{})
+			if err != nil {
+				return err
+			}
+			env.Defer(world.Close)
+			env.Setenv("ENTRA", world.Entra.URL())
+			env.Setenv("GRAPH", world.Graph.URL())
+			env.Setenv("TENANT", sandbox.TenantDomain)
+			env.Setenv("CLIENT", sandbox.ClientID)
+			env.Values["world"] = world
+			return os.WriteFile(env.WorkDir+"/secret.txt", []byte(world.Secret()+"\n"), 0o600)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn,
+		},
+	})
+}
+
+// waitfile waits until a file exists and is not empty.
+func waitFile(ts *testscript.TestScript, _ bool, args []string) {
+	for range 600 {
+		if b, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && len(b) > 0 {
+			return
+		}
+		pause()
+	}
+	ts.Fatalf("%s did not appear", args[0])
+}
+
+// call makes one call: call STATUS CODE READYFILE TARGET. TARGET is a path of
+// the reverse door, or a URL that goes through the gateway as a proxy. It tries
+// for a while, since a reload takes a moment.
+func call(ts *testscript.TestScript, _ bool, args []string) {
+	ready := ts.ReadFile(args[2])
+	_, rest, _ := strings.Cut(ready, `"proxy":"`)
+	addr, _, _ := strings.Cut(rest, `"`)
+	want := args[0] + " " + args[1]
+	got := ""
+	for range 100 {
+		got = callOnce(addr, args[3])
+		if got == want {
+			return
+		}
+		pause()
+	}
+	ts.Fatalf("%s: got %s, want %s", args[3], got, want)
+}
+
+func callOnce(addr, target string) string {
+	tr := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: addr})}
+	if strings.HasPrefix(target, "/") {
+		target, tr.Proxy = "http://"+addr+target, nil
+	}
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		tr.Proxy = nil
+		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		}
+		target = strings.Replace(target, addr, "localhost", 1)
+	}
+	resp, err := (&http.Client{Transport: tr}).Get(target)
+	if err != nil {
+		return err.Error()
+	}
+	resp.Body.Close()
+	code := resp.Header.Get("Gateway-Error")
+	if code == "" {
+		code = "-"
+	}
+	return fmt.Sprintf("%d %s", resp.StatusCode, code)
+}
+
+func trouble(ts *testscript.TestScript, _ bool, args []string) {
+	world := ts.Value("world").(*sandbox.World)
+	if args[0] == "recover" {
+		world.Entra.Recover()
+		return
+	}
+	ts.Check(world.Trouble(args[0]))
+}
+
+// replaceIn is sed FILE OLD NEW.
+func replaceIn(ts *testscript.TestScript, _ bool, args []string) {
+	b := strings.ReplaceAll(ts.ReadFile(args[0]), args[1], args[2])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b), 0o600))
+}
