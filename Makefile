@@ -21,16 +21,15 @@ quick: ## format, vet, staticcheck, race tests (generated files among them): nee
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) test -race ./...
 
-check: quick clients image ## all of CI: quick, then real servers and clients, which it installs
+check: quick 
 	$(GO) run ./cmd/gateway sandbox --once
 	$(MAKE) fuzz FUZZTIME=5s
 
-clients: ## real clients and servers against the built gateway (installs what it needs)
-	./e2e/install.sh
-	cd e2e && $(GO) vet ./... && $(GO) test -count=1 ./...
+clients: ## curl, wget, Python, Node and Java against the sandbox (installs what it needs)
+	./.ci/clients.sh
 
 image: ## the container image, built and run once by buildah (installs it)
-	./e2e/image.sh
+	./.ci/image.sh
 
 demo: ## a small Entra, a small Graph and the gateway, on loopback
 	$(GO) run ./cmd/gateway sandbox
@@ -39,7 +38,7 @@ generate: ## the reference in docs/reference, from the code
 	$(GO) test ./cmd/gateway -run TestReference -update
 
 bench: ## benchmarks, the gateway beside a bare ReverseProxy in one run
-	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./tokens ./routes ./bench
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./tokens ./bench
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \

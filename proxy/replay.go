@@ -12,8 +12,30 @@ var (
 	errAttemptClosed = errors.New("this attempt to send the request is over")
 )
 
-// recordStep is the first size of a record; it doubles up to the limit.
-const recordStep = 4 << 10
+// recordStep is the first size of a record; it doubles up to the limit. Records
+// of this size are lent by recordPool, since most bodies fit.
+const recordStep = 32 << 10
+
+// recordPool lends *[recordStep]byte.
+var recordPool sync.Pool
+
+func newRecord(size int) []byte {
+	if size != recordStep {
+		return make([]byte, 0, size)
+	}
+	if p, ok := recordPool.Get().(*[recordStep]byte); ok {
+		return p[:0]
+	}
+	return make([]byte, 0, recordStep)
+}
+
+// giveBack must be called when nobody reads rec any more: attempts copy what
+// they hand out, with the body's lock held.
+func giveBack(rec []byte) {
+	if cap(rec) == recordStep {
+		recordPool.Put((*[recordStep]byte)(rec[:recordStep]))
+	}
+}
 
 // budget caps the bytes that all calls together keep for a second try.
 type budget struct {
@@ -103,6 +125,7 @@ func (r *body) taken() int64 {
 
 // drop forgets the record. r.mu is held.
 func (r *body) drop() {
+	giveBack(r.rec)
 	r.rec, r.base = nil, r.off
 	r.budget.give(r.charged)
 	r.charged = 0
@@ -133,8 +156,8 @@ func (r *body) keep(p []byte, abandoned bool) {
 			return
 		}
 		r.charged += more
-		grown := make([]byte, len(r.rec), size)
-		copy(grown, r.rec)
+		grown := append(newRecord(size), r.rec...)
+		giveBack(r.rec)
 		r.rec = grown
 	}
 	if len(r.rec) == 0 {
