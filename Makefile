@@ -21,8 +21,9 @@ quick: ## format, vet, staticcheck, race tests (generated files among them): nee
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) test -race ./...
 
-check: quick 
+check: quick ## all of CI: quick, then the tour, real clients, the image, and each fuzz target briefly
 	$(GO) run ./cmd/gateway sandbox --once
+	$(MAKE) clients image
 	$(MAKE) fuzz FUZZTIME=5s
 
 clients: ## curl, wget, Python, Node and Java against the sandbox (installs what it needs)

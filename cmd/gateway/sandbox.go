@@ -23,7 +23,7 @@ import (
 type sandboxFlags struct {
 	listen, admin string
 	fail          string
-	once, access  bool
+	once          bool
 }
 
 func newSandbox(s std) *cobra.Command {
