@@ -65,15 +65,19 @@ func Claims(access secrets.Secret) (Inspected, error) {
 // or "" when it grants some. Entra issues such tokens for any API that exists
 // in the tenant; the API then answers 403.
 func (i Inspected) NoRoles() string {
-	if len(i.Roles) > 0 || i.TenantID == "" {
+	if len(i.Roles) > 0 {
 		return ""
+	}
+	remark := fmt.Sprintf("the token for %s carries no application permissions (roles), so expect 403 unless this API goes by role assignments", strings.Join(i.Audience, " "))
+	if i.TenantID == "" {
+		return remark + "; an administrator adds them and consents in the portal, then run gateway purge"
 	}
 	host := "login.microsoftonline.com"
 	if u, err := url.Parse(i.Issuer); err == nil && u.Host != "" && u.Host != "sts.windows.net" {
 		host = u.Host
 	}
-	return fmt.Sprintf("the token for %s carries no application permissions, so expect 403; an administrator adds them and consents at https://%s/%s/adminconsent?client_id=%s, then run gateway purge",
-		strings.Join(i.Audience, " "), host, i.TenantID, i.AppID)
+	return fmt.Sprintf("%s; an administrator adds them and consents at https://%s/%s/adminconsent?client_id=%s, then run gateway purge",
+		remark, host, i.TenantID, i.AppID)
 }
 
 // consentLink is where an administrator grants an application's permissions.

@@ -243,7 +243,7 @@ func liveToken(ctx context.Context, e *engine, k tokens.Key) (row tokenJSON, lon
 	if claims, err := authority.Claims(t.Access); err == nil {
 		row.Audience, row.Roles = claims.Audience, claims.Roles
 	}
-	row.Remark = roleRemark(e.gate.Load().Table().Credential(k.Credential), k.Scope, t)
+	row.Remark = roleRemark(e.gate.Load().Table().Credential(k.Credential), t)
 	return row, ""
 }
 

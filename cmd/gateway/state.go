@@ -48,18 +48,18 @@ func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Dur
 // remarkRoles warns of a first token that grants nothing to an API that goes
 // by roles, long before the API answers 403.
 func (e *engine) remarkRoles(k tokens.Key, t tokens.Token, why string) {
-	if why != "miss" {
+	// Azure's own services go by role assignments, which no token shows.
+	if why != "miss" || !strings.Contains(k.Scope, "graph") && !strings.HasPrefix(k.Scope, "api://") {
 		return
 	}
-	if remark := roleRemark(e.gate.Load().Table().Credential(k.Credential), k.Scope, t); remark != "" {
+	if remark := roleRemark(e.gate.Load().Table().Credential(k.Credential), t); remark != "" {
 		e.log.Warn(remark, "credential", k.Credential, "scope", k.Scope)
 	}
 }
 
 // roleRemark says what is odd about an Entra token without roles, or "".
-// Azure's own services go by role assignments instead, which no token shows.
-func roleRemark(c *routes.Credential, scope string, t tokens.Token) string {
-	if c == nil || !c.Entra() || !strings.Contains(scope, "graph") {
+func roleRemark(c *routes.Credential, t tokens.Token) string {
+	if c == nil || !c.Entra() {
 		return ""
 	}
 	claims, err := authority.Claims(t.Access)

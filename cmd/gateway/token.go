@@ -81,7 +81,7 @@ func showToken(ctx context.Context, f tokenFlags, s std) error {
 func describe(r *routes.Route, t tokens.Token, origin tokens.Origin, asJSON bool, s std) error {
 	claims, err := authority.Claims(t.Access)
 	opaque := err != nil
-	remark := roleRemark(r.Credential, r.Scope, t)
+	remark := roleRemark(r.Credential, t)
 	if asJSON {
 		out := map[string]any{
 			"route": r.Name, "credential": r.Credential.Name, "scope": r.Scope,
