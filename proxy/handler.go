@@ -23,8 +23,9 @@ import (
 
 const (
 	// defaultReplayBudget is what all calls together may keep for a second
-	// try, in bytes, when Config does not say.
-	defaultReplayBudget = 64 << 20
+	// try, in bytes, when Config does not say: two hundred uploads of 1 MiB that
+	// are refused at once, as when a token is revoked under load, fit.
+	defaultReplayBudget = 256 << 20
 	// maxTarget bounds path and query together, in bytes.
 	maxTarget = 32 << 10
 	// maxLoggedPath bounds what of a path goes into the log, in bytes.
@@ -36,7 +37,7 @@ type Config struct {
 	Tokens       TokenSource
 	Recorder     audit.Recorder
 	Log          Log
-	ReplayBudget int64 // bytes; 0 for 64 MiB
+	ReplayBudget int64 // bytes; 0 for 256 MiB
 }
 
 // Handler serves the doors of one proxy listener. It answers 503 until the

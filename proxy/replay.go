@@ -79,6 +79,9 @@ type body struct {
 
 func newBody(src io.Reader, limit int64, length int64, b *budget) *body {
 	r := &body{src: src, limit: int(limit), budget: b}
+	if length >= 0 && length < limit {
+		r.limit = int(length) // a record never grows beyond what can come
+	}
 	r.cond = sync.NewCond(&r.mu)
 	// A body that is known not to fit is not begun to be kept.
 	r.frozen = length > limit || limit == 0
@@ -146,7 +149,7 @@ func (r *body) keep(p []byte, abandoned bool) {
 		if !abandoned {
 			size = min(size, r.limit)
 		}
-		size = max(size, need)
+		size = max(size, need, recordStep)
 		more := size - cap(r.rec)
 		if abandoned {
 			r.budget.used.Add(int64(more))

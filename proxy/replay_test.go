@@ -58,6 +58,12 @@ func TestRefusedCallIsSentAgainWhole(t *testing.T) {
 		for _, manner := range []string{"at once", "after some", "after all", "and closes"} {
 			for _, size := range []int{0, 1, 4 << 10, 70_000, 900_000} {
 				for _, client := range []string{"known length", "chunked", "slow", "expects"} {
+					// net/http's server resets such a connection at once, and its own
+					// answer with it: closedRequestBodyEarly does not know expecting
+					// bodies. docs/divergences.md has it.
+					if !h2 && manner == "after some" && size > 256<<10 && client == "expects" {
+						continue
+					}
 					name := fmt.Sprintf("h2=%v/%s/%d/%s", h2, manner, size, client)
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
