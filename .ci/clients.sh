@@ -90,3 +90,16 @@ expect "Java HttpClient, 300 KB body" "$sum" <<<"$out"
 
 if grep -q 'eyJ' "$dir/log" "$dir/err"; then echo "NO  a token is in the log"; exit 1; fi
 echo "$count client checks passed"
+
+# The end-to-end tests: SDKs, a foreign authorization server, a next hop.
+need=()
+for tool in squid openssl; do command -v "$tool" >/dev/null || need+=("$tool"); done
+/usr/bin/python3 -c 'import requests, httpx' 2>/dev/null || need+=(python3-requests python3-httpx)
+if [ ${#need[@]} -gt 0 ]; then
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+fi
+cd e2e
+npm ci --silent --no-progress
+go vet ./...
+go test -count=1 ./...

@@ -58,7 +58,8 @@ func (p HostPattern) String() string {
 }
 
 // ParseAuthority returns the one canonical form of host, host:port, address or
-// [address]:port; defaultPort stands in for a port that is absent or empty.
+// [address]:port; defaultPort stands in for a port that is absent or empty, and
+// may be 0 for callers who want to know that.
 //
 // Names become lower-case A-labels (UTS #46 as [idna.Lookup] does it) without
 // their one final dot. An ASCII label may hold hyphens in its third and fourth
@@ -105,9 +106,6 @@ func splitPort(s string, defaultPort uint16) (host string, port uint16, err erro
 		return "", 0, fmt.Errorf("%w: %q: an IPv6 address stands in brackets", ErrAuthority, s)
 	}
 	if text == "" {
-		if defaultPort == 0 {
-			return "", 0, fmt.Errorf("%w: %q has no port", ErrAuthority, s)
-		}
 		return host, defaultPort, nil
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
@@ -232,7 +230,8 @@ func parseOrigin(raw string) (*url.URL, Authority, error) {
 	}
 	a, err := ParseAuthority(u.Host, port)
 	if err != nil {
-		return nil, Authority{}, err
+		// Its text repeats the host, which may have come from a variable.
+		return nil, Authority{}, errors.New("does not name a host")
 	}
 	return u, a, nil
 }

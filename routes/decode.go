@@ -7,19 +7,31 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
-	"github.com/seed-13b04e61/gateway/secrets"
 	"go.yaml.in/yaml/v4"
 )
 
 // Env looks up an environment variable, as os.LookupEnv does.
 type Env func(name string) (value string, ok bool)
 
+// lookup is e(name); a nil Env holds nothing.
+func (e Env) lookup(name string) (string, bool) {
+	if e == nil {
+		return "", false
+	}
+	return e(name)
+}
+
 // parser turns a tree into a Table, noting every mistake on the way.
 type parser struct {
 	*report
 	env  Env
 	base string // folder that relative paths are relative to; "" leaves them
+
+	declared map[*Credential]place // where each credential of the file stands
+
+	merged int // keys that << has brought in so far, see maxMerged
 }
 
 // entry is a key with its value; the zero entry is an absent key.
@@ -35,13 +47,29 @@ type mapping struct {
 	p     *parser
 	at    place
 	items map[string]entry
+	later map[string]bool // keys that were refused as not yet supported
 }
 
+// join names key below field. A key that is no plain word is quoted: it is the
+// operator's text, and a terminal may obey what it holds.
 func join(field, key string) string {
-	if field == "" {
+	switch {
+	case !plainWord(key):
+		return field + "[" + quote(key) + "]"
+	case field == "":
 		return key
 	}
 	return field + "." + key
+}
+
+// plainWord tells whether a key can stand in a message as it is.
+func plainWord(key string) bool {
+	for _, r := range key {
+		if r > 'z' || !lowerAlphanumeric(byte(r)|0x20) && !strings.ContainsRune("_-.", r) {
+			return false
+		}
+	}
+	return key != "" && len(key) <= maxLabel
 }
 
 func at(n *yaml.Node, field string) place { return place{n.Line, n.Column, field} }
@@ -52,47 +80,76 @@ func (p *parser) pairs(n *yaml.Node, in place) ([]string, map[string]entry) {
 	var order []string
 	items := map[string]entry{}
 	if n.Kind != yaml.MappingNode {
-		p.refuse(in, finding{"want a mapping of keys and values", "write it as key: value lines, or {key: value}"})
+		p.breaks(in, finding{"want a mapping of keys and values", "write it as key: value lines, or {key: value}"})
 		return nil, items
 	}
 	var merged []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := resolve(n.Content[i]), resolve(n.Content[i+1])
-		if k.Tag == "!!merge" || k.Value == "<<" && k.Style == 0 {
+		if k.Kind != yaml.ScalarNode {
+			p.refuse(at(n.Content[i], in.field), finding{"a key must be plain text", "write a word before the colon"})
+			continue
+		}
+		if k.Tag == "!!merge" {
 			merged = append(merged, v)
 			continue
 		}
-		here := at(n.Content[i], join(in.field, k.Value))
-		if k.Kind != yaml.ScalarNode {
-			p.refuse(at(n.Content[i], in.field), finding{"a key must be plain text", ""})
-			continue
-		}
 		if _, twice := items[k.Value]; twice {
-			p.refuse(here, finding{"this key stands twice", "keep one of the two"})
+			p.refuse(at(n.Content[i], join(in.field, k.Value)), finding{"this key stands twice", "keep one of the two"})
 			continue
 		}
 		order = append(order, k.Value)
-		items[k.Value] = entry{here, v}
+		items[k.Value] = entry{at(n.Content[i], join(in.field, k.Value)), v}
 	}
 	for _, m := range merged {
-		if m.Kind != yaml.MappingNode {
-			p.refuse(at(m, in.field), finding{"<< wants one mapping", "merge one anchor, as in <<: *name"})
-			continue
-		}
-		for i := 0; i+1 < len(m.Content); i += 2 {
-			k := resolve(m.Content[i])
-			if _, own := items[k.Value]; !own && k.Kind == yaml.ScalarNode && k.Value != "<<" {
-				order = append(order, k.Value)
-				items[k.Value] = entry{at(m.Content[i], join(in.field, k.Value)), resolve(m.Content[i+1])}
-			}
-		}
+		order = p.merge(m, in, 0, order, items)
 	}
 	return order, items
 }
 
+// maxMerged and maxMergeDepth bound what << may bring in: a few anchors that
+// merge each other could stand for any number of keys, one that merges itself
+// for endlessly many.
+const (
+	maxMerged     = 100_000
+	maxMergeDepth = 16
+)
+
+// merge adds to items the keys of m, a mapping or a list of them, that are not
+// there yet; m may merge others in turn. It returns order with the new keys.
+func (p *parser) merge(m *yaml.Node, in place, depth int, order []string, items map[string]entry) []string {
+	sources := []*yaml.Node{m}
+	if m.Kind == yaml.SequenceNode {
+		sources = m.Content
+	}
+	for _, source := range sources {
+		source = resolve(source)
+		if p.merged++; source.Kind != yaml.MappingNode || depth > maxMergeDepth || p.merged > maxMerged {
+			p.refuse(at(source, in.field), finding{"<< wants mappings, and not without end", "merge anchors, as in <<: *name or <<: [*one, *two]"})
+			return order
+		}
+		var deeper []*yaml.Node
+		for i := 0; i+1 < len(source.Content); i += 2 {
+			p.merged++
+			k, v := resolve(source.Content[i]), resolve(source.Content[i+1])
+			switch _, own := items[k.Value]; {
+			case k.Tag == "!!merge":
+				deeper = append(deeper, v)
+			case !own && k.Kind == yaml.ScalarNode:
+				order = append(order, k.Value)
+				items[k.Value] = entry{at(source.Content[i], join(in.field, k.Value)), v}
+			}
+		}
+		for _, d := range deeper {
+			order = p.merge(d, in, depth+1, order, items)
+		}
+	}
+	return order
+}
+
 // open reads a mapping whose keys are those of a section of the schema.
 func (p *parser) open(e entry, name string) *mapping {
-	m := &mapping{p: p, at: e.at, items: map[string]entry{}}
+	m := &mapping{p: p, at: e.at, items: map[string]entry{}, later: map[string]bool{}}
 	if !e.present() {
 		return m
 	}
@@ -110,29 +167,49 @@ func (p *parser) open(e entry, name string) *mapping {
 			}
 			found = true
 			if f.Later {
+				m.later[key] = true
 				p.refuse(item.at, finding{"not yet supported by this release", "remove it, or wait for the release that supports it"})
 			} else {
 				m.items[key] = item
 			}
 		}
 		if !found {
-			p.unknown(item.at, key, known)
+			p.unknown(item.at, m.at.field, key, known)
 		}
 	}
 	return m
 }
 
-func (p *parser) unknown(where place, key string, known []Field) {
+// unknown refuses a key of the mapping in. Where a secret may have been written
+// in a key's place, the key is not repeated.
+func (p *parser) unknown(where place, in, key string, known []Field) {
 	var names []string
 	for _, f := range known {
-		names = append(names, f.Key)
+		if !f.Later {
+			names = append(names, f.Key)
+		}
 	}
-	remedy := "known here are " + strings.Join(names, ", ")
-	if n := nearest(key, known); n != "" {
-		remedy = fmt.Sprintf("did you mean %q?", n)
+	message, remedy := "unknown key "+quote(key), "known here are "+strings.Join(names, ", ")
+	near := nearest(key, known)
+	if near != "" {
+		remedy = fmt.Sprintf("did you mean %q?", near)
 	}
-	p.refuse(where, finding{"unknown key " + quote(key), remedy})
+	if near == "" && secretKey(in[strings.LastIndexByte(in, '.')+1:]) {
+		message, where.field = "unknown key", in
+	}
+	p.refuse(where, finding{message, remedy})
 }
+
+// where is the place of a key, or of the mapping that lacks it.
+func (m *mapping) where(key string) place {
+	if e, ok := m.items[key]; ok {
+		return e.at
+	}
+	return m.at
+}
+
+// has tells whether the file has the key, be it refused or not.
+func (m *mapping) has(key string) bool { return m.items[key].present() || m.later[key] }
 
 // text returns a string, with variables replaced; def when the key is absent.
 func (m *mapping) text(key, def string) string {
@@ -143,29 +220,57 @@ func (m *mapping) text(key, def string) string {
 	return m.p.scalar(e)
 }
 
+// scalar returns one value, variables replaced; "" beside a mistake.
 func (p *parser) scalar(e entry) string {
-	if e.value.Kind != yaml.ScalarNode || e.value.Tag == "!!null" {
-		p.refuse(e.at, finding{"want plain text", "write one value behind the colon"})
+	if e.value.Kind != yaml.ScalarNode {
+		p.breaks(e.at, finding{"want plain text", "write one value behind the colon"})
 		return ""
 	}
-	return p.expand(e)
+	switch e.value.Tag {
+	case "!!str", "!!int", "!!float", "!!bool", "!!timestamp":
+	case "!!null":
+		p.breaks(e.at, finding{"has no value", "write one behind the colon, or leave the key out"})
+		return ""
+	default:
+		p.breaks(e.at, finding{"has a tag that is not known here", "leave the tag out"})
+		return ""
+	}
+	v := p.expand(e)
+	if strings.ContainsFunc(v, control) {
+		p.breaks(e.at, finding{"holds a line end or another control character", "write the value on one line"})
+		return ""
+	}
+	return v
 }
 
-// variable is ${NAME}, or ${NAME:-default}.
-var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
+// control tells whether r has no place in a value; a tab has.
+func control(r rune) bool { return unicode.IsControl(r) && r != '\t' }
 
-// expand replaces variables, once: what they hold is not looked at again.
+// shown is the value for a message: as the file has it, since what a variable
+// holds may be a secret.
+func (e entry) shown() string { return quote(e.value.Value) }
+
+// variable is ${NAME}, or ${NAME:-default}, or what looks like the beginning of one.
+var variable = regexp.MustCompile(`\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\})?`)
+
+// expand replaces variables, once: what they hold is not looked at again. As in
+// a shell, a default serves a variable that is unset or empty.
 func (p *parser) expand(e entry) string {
 	return variable.ReplaceAllStringFunc(e.value.Value, func(ref string) string {
 		parts := variable.FindStringSubmatch(ref)
-		if v, ok := p.env(parts[1]); ok {
-			return v
+		name, fallback := parts[1], parts[2]
+		if name == "" {
+			p.breaks(e.at, finding{"${ begins no variable", "write ${NAME} or ${NAME:-default}"})
+			return ""
 		}
-		if parts[2] != "" {
-			return parts[2][2:]
+		v, ok := p.env.lookup(name)
+		switch {
+		case fallback != "" && v == "":
+			return fallback[2:]
+		case !ok:
+			p.breaks(e.at, finding{"environment variable " + name + " is not set", "set it, or write ${" + name + ":-default}"})
 		}
-		p.refuse(e.at, finding{"environment variable " + parts[1] + " is not set", "set it, or write ${" + parts[1] + ":-default}"})
-		return ""
+		return v
 	})
 }
 
@@ -183,7 +288,7 @@ func (m *mapping) choice(key, def string, allowed ...string) string {
 				remedy = fmt.Sprintf("did you mean %q?", a)
 			}
 		}
-		m.p.refuse(e.at, finding{fmt.Sprintf("%s is not one of %s", quote(v), strings.Join(allowed, ", ")), remedy})
+		m.p.refuse(e.at, finding{fmt.Sprintf("%s is not one of %s", e.shown(), strings.Join(allowed, ", ")), remedy})
 	}
 	return def
 }
@@ -191,7 +296,7 @@ func (m *mapping) choice(key, def string, allowed ...string) string {
 // only accepts one value of a key whose others are not yet supported.
 func (m *mapping) only(key, value string) {
 	if e, ok := m.items[key]; ok && m.p.scalar(e) != value {
-		m.p.refuse(e.at, finding{quote(e.value.Value) + " is not yet supported by this release", "write " + value + ", or leave the key out"})
+		m.p.refuse(e.at, finding{e.shown() + " is not yet supported by this release", "write " + value + ", or leave the key out"})
 	}
 }
 
@@ -200,22 +305,24 @@ func (m *mapping) flag(key string, def bool) bool {
 	if !ok {
 		return def
 	}
-	v, err := strconv.ParseBool(m.p.scalar(e))
-	if err != nil {
-		m.p.refuse(e.at, finding{"want true or false", ""})
-		return def
+	switch m.p.scalar(e) {
+	case "true":
+		return true
+	case "false":
+		return false
 	}
-	return v
+	m.p.refuse(e.at, finding{"want true or false", "write one of them, without quotes"})
+	return def
 }
 
-// list returns the entries of a sequence; a single value counts as one.
+// list returns the entries of a sequence.
 func (m *mapping) list(key string) []entry {
 	e, ok := m.items[key]
 	if !ok {
 		return nil
 	}
 	if e.value.Kind != yaml.SequenceNode {
-		m.p.refuse(e.at, finding{"want a list", "write it as [one, two]"})
+		m.p.breaks(e.at, finding{"want a list", "write it as [one, two]"})
 		return nil
 	}
 	var out []entry
@@ -247,45 +354,9 @@ func (m *mapping) path(key string) string {
 	}
 	v := m.p.scalar(e)
 	if v == "" {
-		m.p.refuse(e.at, finding{"want the name of a file", ""})
+		m.p.refuse(e.at, finding{"want the name of a file", "write its path"})
 	}
 	return m.p.resolvePath(v)
-}
-
-// secret returns a reference; a literal is refused and never repeated.
-func (m *mapping) secret(key string) secrets.Ref {
-	e, ok := m.items[key]
-	if !ok {
-		return secrets.Ref{}
-	}
-	if e.value.Kind != yaml.MappingNode {
-		m.p.refuse(e.at, finding{"want a reference, and never the secret itself", "write {file: /run/secrets/name} or {env: NAME}; change the secret if this file was shared"})
-		return secrets.Ref{}
-	}
-	_, items := m.p.pairs(e.value, e.at)
-	var r secrets.Ref
-	for k, item := range items {
-		if item.value.Kind != yaml.ScalarNode && k != "exec" {
-			m.p.refuse(item.at, finding{"want a name", ""})
-			continue
-		}
-		switch k {
-		case "env":
-			r.Env = item.value.Value
-		case "file":
-			r.File = m.p.resolvePath(item.value.Value)
-		case "exec":
-			m.p.refuse(item.at, finding{"not yet supported by this release", "use {file:} or {env:}"})
-			r.Env = "-"
-		default:
-			m.p.refuse(item.at, finding{"unknown key " + quote(k), "known here are env, file"})
-			r.Env = "-"
-		}
-	}
-	if (r.Env == "") == (r.File == "") {
-		m.p.refuse(e.at, finding{"want exactly one of env and file", "write {file: /run/secrets/name} or {env: NAME}"})
-	}
-	return r
 }
 
 var errSize = errors.New("want a size, such as 64KiB or 1MiB")

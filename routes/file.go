@@ -45,7 +45,7 @@ func FindFile(flag string, env Env) string {
 	if flag != "" {
 		return flag
 	}
-	if v, ok := env("GATEWAY_CONFIG"); ok && v != "" {
+	if v, ok := env.lookup("GATEWAY_CONFIG"); ok && v != "" {
 		return v
 	}
 	if _, err := os.Stat("routes.yaml"); err == nil {

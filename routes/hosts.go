@@ -2,6 +2,7 @@ package routes
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
@@ -52,7 +53,7 @@ func (p *parser) preset(r *Route, m *mapping) preset {
 	case r.Preset == "sql":
 		p.refuse(e.at, finding{"Azure SQL is not reached by HTTP", "it belongs under sql:, which this release does not support yet"})
 	case strings.Contains(promised, " "+r.Preset+" "):
-		p.refuse(e.at, finding{"preset " + quote(r.Preset) + " is not yet supported by this release", "write name, hosts and scope instead"})
+		p.refuse(e.at, finding{"preset " + e.shown() + " is not yet supported by this release", "write name, hosts and scope instead"})
 	default:
 		remedy := "known are graph, arm"
 		for _, name := range []string{"graph", "arm"} {
@@ -60,7 +61,7 @@ func (p *parser) preset(r *Route, m *mapping) preset {
 				remedy = fmt.Sprintf("did you mean %q?", name)
 			}
 		}
-		p.refuse(e.at, finding{"there is no preset " + quote(r.Preset), remedy})
+		p.refuse(e.at, finding{"there is no preset " + e.shown(), remedy})
 	}
 	return x
 }
@@ -94,10 +95,13 @@ func (p *parser) host(e entry) (HostPattern, bool) {
 	a, err := ParseAuthority(name, 443)
 	switch {
 	case err != nil || strings.Contains(name, "*"):
-		p.refuse(e.at, finding{quote(raw) + " is no host", "write a name such as api.contoso.com, with a port if it is not 443, or *.suffix"})
+		p.refuse(e.at, finding{e.shown() + " is no host", "write a name such as api.contoso.com, with a port if it is not 443, or *.suffix"})
+		return HostPattern{}, false
+	case wildcard && isAddress(a.Host):
+		p.refuse(e.at, finding{e.shown() + " is no host: addresses have no suffixes", "write each address by itself"})
 		return HostPattern{}, false
 	case metadata(a.Host):
-		p.refuse(e.at, finding{quote(raw) + " is an address that no call may reach", "name the API's own host"})
+		p.refuse(e.at, finding{e.shown() + " is an address that no call may reach", "name the API's own host"})
 		return HostPattern{}, false
 	case a.Port == 80:
 		p.refuse(e.at, finding{"a token travels over TLS alone, and port 80 is plain http", "leave the port out"})
@@ -106,7 +110,7 @@ func (p *parser) host(e entry) (HostPattern, bool) {
 	h := HostPattern{Host: a.Host, Wildcard: wildcard, Port: a.Port}
 	if wildcard {
 		if why := ownable(a.Host); why != "" {
-			p.refuse(e.at, finding{quote(raw) + " " + why, "name the hosts exactly"})
+			p.refuse(e.at, finding{e.shown() + " " + why, "name the hosts exactly"})
 			return HostPattern{}, false
 		}
 	}
@@ -150,4 +154,9 @@ func ownable(suffix string) string {
 		return "covers a public suffix, below which anybody can have a name"
 	}
 	return ""
+}
+
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }

@@ -29,29 +29,41 @@ func newIndex(list []*Route) index {
 	return x
 }
 
+// first is the position of the first route that holds h whole, or -1.
+func (x *index) first(h HostPattern) int {
+	best := len(x.routes)
+	at := Authority{h.Host, h.Port}
+	if h.Wildcard {
+		if i, ok := x.suffix[at]; ok {
+			best = i
+		}
+	} else if i, ok := x.exact[at]; ok {
+		best = i
+	}
+	for rest := h.Host; len(x.suffix) > 0; {
+		dot := strings.IndexByte(rest, '.')
+		if dot < 0 {
+			break
+		}
+		rest = rest[dot+1:]
+		if i, ok := x.suffix[Authority{rest, h.Port}]; ok {
+			best = min(best, i)
+		}
+	}
+	if best == len(x.routes) {
+		return -1
+	}
+	return best
+}
+
 // Match returns the first route of the file whose hosts hold a. It is pure and
 // allocates nothing.
 func (t *Table) Match(a Authority) (*Route, bool) {
-	best := len(t.index.routes)
-	if i, ok := t.index.exact[a]; ok {
-		best = i
-	}
-	if len(t.index.suffix) > 0 {
-		for rest := a.Host; ; {
-			dot := strings.IndexByte(rest, '.')
-			if dot < 0 {
-				break
-			}
-			rest = rest[dot+1:]
-			if i, ok := t.index.suffix[Authority{rest, a.Port}]; ok && i < best {
-				best = i
-			}
-		}
-	}
-	if best == len(t.index.routes) {
+	i := t.index.first(HostPattern{Host: a.Host, Port: a.Port})
+	if i < 0 {
 		return nil, false
 	}
-	return t.index.routes[best], true
+	return t.index.routes[i], true
 }
 
 // Mounted returns the route with the longest mount that the path begins with,
@@ -81,14 +93,15 @@ func (t *Table) Credential(name string) *Credential {
 	return nil
 }
 
-// Files lists every file whose change matters: routes.yaml itself and all that
-// it names.
+// Files lists every file whose change matters, each once: routes.yaml itself
+// and all that it names.
 func (t *Table) Files() []string {
 	var out []string
+	seen := map[string]bool{"": true}
 	add := func(paths ...string) {
 		for _, p := range paths {
-			if p != "" {
-				out = append(out, p)
+			if !seen[p] {
+				seen[p], out = true, append(out, p)
 			}
 		}
 	}

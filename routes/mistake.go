@@ -81,6 +81,7 @@ type report struct {
 	src      *source
 	mistakes Mistakes
 	warnings []Mistake
+	broken   map[place]bool // values that could not be read; what follows from that is no news
 }
 
 // finding is a message and what to do about it.
@@ -90,9 +91,15 @@ type finding struct{ message, remedy string }
 const maxMistakes = 200
 
 func (r *report) refuse(at place, f finding) {
-	if len(r.mistakes) < maxMistakes {
+	if len(r.mistakes) < maxMistakes && !r.broken[at] {
 		r.mistakes = append(r.mistakes, r.src.mistake(at, f))
 	}
+}
+
+// breaks refuses a value as unreadable: nothing further is said about it.
+func (r *report) breaks(at place, f finding) {
+	r.refuse(at, f)
+	r.broken[at] = true
 }
 
 func (r *report) warn(at place, f finding) {

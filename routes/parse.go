@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -16,6 +16,9 @@ import (
 // maxFile bounds routes.yaml, in bytes.
 const maxFile = 4 << 20
 
+// maxEntries is more tokens than any machine has room for.
+const maxEntries = 100_000_000
+
 // Parse understands src, or returns [Mistakes]: all of them at once. It opens
 // no file. Relative paths stay as they are; see [Load].
 func Parse(name string, src []byte, env Env) (*Table, error) {
@@ -23,7 +26,7 @@ func Parse(name string, src []byte, env Env) (*Table, error) {
 }
 
 func parseIn(base, name string, src []byte, env Env) (*Table, error) {
-	p := &parser{report: &report{src: newSource(name, string(src))}, env: env, base: base}
+	p := &parser{report: &report{src: newSource(name, string(src)), broken: map[place]bool{}}, env: env, base: base, declared: map[*Credential]place{}}
 	root := p.tree(src)
 	if root == nil {
 		return nil, p.mistakes
@@ -47,33 +50,25 @@ func parseIn(base, name string, src []byte, env Env) (*Table, error) {
 	return t, nil
 }
 
-// yamlPlace finds the place in what the YAML library says of a mistake.
-var yamlPlace = regexp.MustCompile(`line (\d+)(?:, column (\d+))?`)
-
-// tree parses the YAML. Its library's words are not repeated: they may quote
-// the text, and with it a secret.
+// tree parses the YAML. The library's own words are repeated only where they
+// are known not to quote the text, and with it a secret.
 func (p *parser) tree(src []byte) *yaml.Node {
-	refuse := func(where place, message string) *yaml.Node {
-		p.refuse(where, finding{message, "indent by two spaces, put a space behind each colon, and quote values that begin with a special character"})
+	if len(src) > maxFile {
+		p.refuse(place{}, finding{fmt.Sprintf("the file is larger than %d bytes", maxFile), "name the routes by wildcards, or run several gateways"})
 		return nil
 	}
-	if len(src) > maxFile {
-		return refuse(place{}, fmt.Sprintf("the file is larger than %d bytes", maxFile))
+	if where, bad := p.src.unreadable(); bad {
+		p.refuse(where, finding{"a character that has no place in this file", "write UTF-8 without control characters, with lines that end in a line feed"})
+		return nil
 	}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(src, &doc); err != nil {
-		where := place{line: 1, column: 1}
-		if m := yamlPlace.FindStringSubmatch(err.Error()); m != nil {
-			where.line, _ = strconv.Atoi(m[1])
-			where.column = 1
-			if m[2] != "" {
-				where.column, _ = strconv.Atoi(m[2])
-			}
-		}
-		return refuse(where, "this is not YAML")
+	if err := yaml.Load([]byte(strings.Join(p.src.lines, "\n")), &doc); err != nil {
+		p.refuse(p.yamlError(err))
+		return nil
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
-		return refuse(place{line: 1, column: 1}, "the file is empty")
+		p.refuse(place{line: 1, column: 1}, emptyFile())
+		return nil
 	}
 	root := resolve(doc.Content[0])
 	p.src.hideSecrets(root)
@@ -84,13 +79,44 @@ func (p *parser) tree(src []byte) *yaml.Node {
 	return root
 }
 
+func emptyFile() finding { return finding{"the file is empty", "begin with version: 1"} }
+
+// yamlError is where and what the YAML library complains about.
+func (p *parser) yamlError(err error) (place, finding) {
+	where := place{line: 1, column: 1}
+	f := finding{"this is not YAML", "indent by two spaces, put a space behind each colon, and quote values that begin with a special character"}
+	var one *yaml.LoadError
+	if !errors.As(err, &one) {
+		return where, f
+	}
+	if one.Mark.Line > 0 {
+		where.line, where.column = one.Mark.Line, max(one.Mark.Column, 1)
+	}
+	switch {
+	case strings.Contains(one.Message, "no documents"):
+		return where, emptyFile()
+	case strings.Contains(one.Message, "found multiple"):
+		return p.src.secondDocument(), finding{"the file holds more than one document", "keep one; --- and ... separate documents"}
+	}
+	for _, known := range []string{
+		"mapping values are not allowed", "found character that cannot start any token", "unknown anchor", "unknown escape",
+		"unexpected end of stream", "could not find expected ':'", "did not find expected", "block sequence entries are not allowed",
+	} {
+		if strings.Contains(one.Message, known) {
+			f.message += ": " + known
+			break
+		}
+	}
+	return where, f
+}
+
 func (p *parser) version(m *mapping) {
 	e, ok := m.items["version"]
 	switch {
 	case !ok:
 		p.refuse(m.at, finding{"version is missing", "begin the file with version: 1"})
 	case p.scalar(e) != "1":
-		p.refuse(e.at, finding{"version " + quote(e.value.Value) + " is not known", "this release reads version 1"})
+		p.refuse(e.at, finding{"version " + e.shown() + " is not known", "this release reads version 1"})
 	}
 }
 
@@ -104,16 +130,44 @@ func (p *parser) listen(m *mapping, t *Table) {
 		host := p.scalar(e)
 		a, err := ParseAuthority(host, 0)
 		if err != nil {
-			p.refuse(e.at, finding{quote(host) + " is no host", "write a name, with a port if only that is to match"})
+			p.refuse(e.at, finding{e.shown() + " is no host", "write a name, with a port if only that is to match"})
 			continue
 		}
-		if a.Port == 0 {
-			host = a.Host
-		} else {
-			host = a.String()
-		}
-		t.Listen.Hosts = append(t.Listen.Hosts, host)
+		t.Listen.Hosts = append(t.Listen.Hosts, strings.TrimSuffix(a.String(), ":0"))
 	}
+	p.doors(l, t.Listen)
+}
+
+// doors compares the listeners with one another.
+func (p *parser) doors(m *mapping, l Listen) {
+	port := func(addr string) bool { return addr != "" && !strings.HasSuffix(addr, ":0") }
+	switch {
+	case port(l.Admin) && l.Admin == l.Proxy:
+		p.refuse(m.where("admin"), finding{"the proxy listens at this address too", "give each a port of its own"})
+	case port(l.Health) && (l.Health == l.Proxy || l.Health == l.Admin):
+		p.refuse(m.where("health"), finding{"another door listens at this address too", "give each a port of its own"})
+	}
+	if l.ProxyOffLoopback() {
+		p.warn(m.where("proxy"), finding{"others than this machine can reach the proxy port, and there are no callers", "listen on 127.0.0.1 or a unix socket"})
+	}
+	if l.AdminOffLoopback() && !m.has("admin_key") {
+		p.warn(m.where("admin"), finding{"serve refuses an admin port off loopback without admin_key", "add admin_key, or offer health and metrics alone by listen.health"})
+	}
+}
+
+// ProxyOffLoopback tells whether others than this machine can reach the proxy port.
+func (l Listen) ProxyOffLoopback() bool { return offLoopback(l.Proxy) }
+
+// AdminOffLoopback tells whether others than this machine can reach the admin port.
+func (l Listen) AdminOffLoopback() bool { return offLoopback(l.Admin) }
+
+func offLoopback(addr string) bool {
+	if addr == "" || strings.HasPrefix(addr, "unix:") {
+		return false
+	}
+	host, _, err := net.SplitHostPort(addr)
+	ip, ipErr := netip.ParseAddr(host)
+	return err != nil || host != "localhost" && (ipErr != nil || !ip.Unmap().IsLoopback())
 }
 
 func (m *mapping) address(key, def string, mayBeOff bool) string {
@@ -128,10 +182,13 @@ func (m *mapping) address(key, def string, mayBeOff bool) string {
 	if path, ok := strings.CutPrefix(v, "unix:"); ok && strings.HasPrefix(path, "/") {
 		return v
 	}
-	_, port, err := net.SplitHostPort(v)
-	n, err2 := strconv.ParseUint(port, 10, 16)
-	if err != nil || err2 != nil || n > 65535 {
-		m.p.refuse(e.at, finding{quote(v) + " is no address to listen on", "write host:port, such as 127.0.0.1:8080, or unix:/absolute/path"})
+	host, port, err := net.SplitHostPort(v)
+	_, portErr := strconv.ParseUint(port, 10, 16)
+	if err == nil && portErr == nil && host != "" {
+		_, err = ParseAuthority(net.JoinHostPort(host, "1"), 0)
+	}
+	if err != nil || portErr != nil {
+		m.p.refuse(e.at, finding{e.shown() + " is no address to listen on", "write host:port, such as 127.0.0.1:8080, or unix:/absolute/path"})
 		return def
 	}
 	return v
@@ -150,31 +207,38 @@ func (p *parser) egress(m *mapping, t *Table) {
 	for _, b := range x.list("bypass") {
 		hop.Bypass = append(hop.Bypass, p.bypass(b))
 	}
-	raw, where := x.text("url", ""), x.items["url"].at
-	if !x.items["url"].present() {
-		where = item.at
-	}
-	u, _, err := parseOrigin(raw)
-	switch {
-	case err == nil && u.Path != "" && u.Path != "/":
-		err = errors.New("holds a path")
-	case err == nil:
-		u.Path = ""
-		hop.URL = u
-	}
-	if err != nil {
-		p.refuse(where, finding{"the next hop's URL " + err.Error(), "write http://host:port, and its user under username and password"})
-	}
+	hop.URL = p.nextHop(x)
 	if hop.Username == "" && !hop.Password.IsZero() {
 		p.refuse(item.at, finding{"password without username", "add username"})
 	}
 	t.Egress.Proxy = hop
 }
 
+// nextHop reads the URL of the proxy; nil beside a mistake.
+func (p *parser) nextHop(m *mapping) *url.URL {
+	e, ok := m.items["url"]
+	if !ok {
+		p.refuse(m.at, finding{"url is missing", "write http://host:port"})
+		return nil
+	}
+	u, a, err := parseOrigin(p.scalar(e))
+	switch {
+	case err == nil && (strings.Trim(u.Path, "/") != "" || u.RawQuery != ""):
+		err = errors.New("holds more than a host")
+	case err == nil && metadata(a.Host):
+		err = errors.New("names an address that no call may reach")
+	}
+	if err != nil {
+		p.refuse(e.at, finding{"the next hop's URL " + err.Error(), "write http://host:port, and its user under username and password"})
+		return nil
+	}
+	return &url.URL{Scheme: u.Scheme, Host: originHost(u.Scheme, a)}
+}
+
 func (p *parser) bypass(e entry) string {
 	v := p.scalar(e)
 	if _, err := netip.ParsePrefix(v); strings.Contains(v, "/") && err != nil || v == "" {
-		p.refuse(e.at, finding{quote(v) + " is no host, .suffix, address or CIDR block", ""})
+		p.refuse(e.at, finding{e.shown() + " is no host, .suffix, address or CIDR block", "write api.internal, .internal, 10.0.0.7 or 10.0.0.0/8"})
 	}
 	return v
 }
@@ -185,8 +249,8 @@ func (p *parser) rest(m *mapping, t *Table) {
 	t.Cache = Cache{Entries: 100_000, Memory: c.size("memory", 512<<20, 1<<40)}
 	if e, ok := c.items["entries"]; ok {
 		n, err := strconv.Atoi(p.scalar(e))
-		if err != nil || n < 1 || n > 100_000_000 {
-			p.refuse(e.at, finding{"want a number of at least 1", ""})
+		if err != nil || n < 1 || n > maxEntries {
+			p.refuse(e.at, finding{"want a whole number of entries", fmt.Sprintf("at least 1 and at most %d", maxEntries)})
 		}
 		t.Cache.Entries = n
 	}

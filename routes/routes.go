@@ -12,7 +12,7 @@ import (
 
 const defaultReplay = 1 << 20
 
-var nameSyntax = regexp.MustCompile(`^[a-z0-9-]+$`)
+var nameSyntax = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
 func (p *parser) routes(m *mapping, t *Table) {
 	list := m.list("routes")
@@ -23,6 +23,7 @@ func (p *parser) routes(m *mapping, t *Table) {
 		return
 	}
 	names, mounts := map[string]int{}, map[string]string{}
+	var places []place
 	for _, e := range list {
 		r := p.route(e, t)
 		if before, twice := names[r.Name]; twice && r.Name != "" {
@@ -33,8 +34,23 @@ func (p *parser) routes(m *mapping, t *Table) {
 			p.refuse(e.at, finding{fmt.Sprintf("the mount %s is taken by route %s", r.Mount, other), "give one of them another mount"})
 		}
 		mounts[r.Mount] = r.Name
-		p.shadowed(t.Routes, r, e.at)
 		t.Routes = append(t.Routes, r)
+		places = append(places, e.at)
+	}
+	p.shadowed(t.Routes, places)
+	p.unused(t)
+}
+
+// unused warns of credentials that no route names.
+func (p *parser) unused(t *Table) {
+	used := map[*Credential]bool{}
+	for _, r := range t.Routes {
+		used[r.Credential] = true
+	}
+	for _, c := range t.Credentials {
+		if where, inFile := p.declared[c]; inFile && !used[c] {
+			p.warn(where, finding{"no route uses this credential", "name it under credential in a route, or remove it"})
+		}
 	}
 }
 
@@ -46,7 +62,8 @@ func (p *parser) route(e entry, t *Table) *Route {
 	r.Name = m.text("name", r.Preset)
 	switch item, ok := m.items["name"]; {
 	case ok && !nameSyntax.MatchString(r.Name):
-		p.refuse(item.at, finding{quote(r.Name) + " is no name", "use small letters, digits and hyphens"})
+		p.refuse(item.at, finding{item.shown() + " is no name", "use up to 64 small letters, digits and hyphens"})
+		r.Name = ""
 	case !ok && r.Preset == "":
 		p.refuse(e.at, finding{"name is missing", "name the route: it is its label in logs and metrics"})
 	}
@@ -56,6 +73,9 @@ func (p *parser) route(e entry, t *Table) *Route {
 	if x, ok := m.items["upstream"]; ok {
 		if u, err := url.Parse(p.origin(x)); err == nil {
 			r.Upstream = u
+			if metadata(u.Hostname()) {
+				p.warn(x.at, finding{"is an address that the gateway never dials", "name the API's own address"})
+			}
 		}
 	}
 	r.Mount = p.mount(r, m)
@@ -70,7 +90,7 @@ func (p *parser) route(e entry, t *Table) *Route {
 
 // whose is the route's credential: by name, else "default", else the only one.
 func (p *parser) whose(m *mapping, t *Table, where place) *Credential {
-	nobody := &Credential{TokenEndpoint: "https://invalid.invalid"} // only ever beside a mistake
+	nobody := &Credential{TokenEndpoint: nowhere} // only ever beside a mistake
 	e, named := m.items["credential"]
 	want := "default"
 	if named {
@@ -85,7 +105,7 @@ func (p *parser) whose(m *mapping, t *Table, where place) *Credential {
 	}
 	switch {
 	case named:
-		p.refuse(e.at, finding{"there is no credential " + quote(want), "there are " + strings.Join(names, ", ")})
+		p.refuse(e.at, finding{"there is no credential " + e.shown(), "there are " + strings.Join(names, ", ")})
 	case len(t.Credentials) == 1:
 		return t.Credentials[0]
 	case len(t.Credentials) > 1:
@@ -98,13 +118,14 @@ func (p *parser) whose(m *mapping, t *Table, where place) *Credential {
 // which it would issue a token that the API does not take. Nothing is
 // normalised: the slashes of an audience count.
 func (p *parser) checkScope(r *Route, m *mapping, where place) {
+	shown := quote(r.Scope)
 	if e, ok := m.items["scope"]; ok {
-		where = e.at
+		where, shown = e.at, e.shown()
 	}
 	where.field = join(strings.TrimSuffix(where.field, ".scope"), "scope")
 	for _, c := range r.Scope {
-		if c < 0x20 || c == 0x7f || c == '"' || c == '\\' {
-			p.refuse(where, finding{"a scope cannot hold this character (RFC 6749 §3.3)", ""})
+		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+			p.refuse(where, finding{"a scope holds printable ASCII alone, without quotes and backslashes (RFC 6749 §3.3)", "write it as the API's documentation has it"})
 			return
 		}
 	}
@@ -114,14 +135,18 @@ func (p *parser) checkScope(r *Route, m *mapping, where place) {
 	audience, ok := strings.CutSuffix(r.Scope, "/.default")
 	u, _ := url.Parse(audience)
 	switch {
+	case r.Scope == "" && m.has("preset") && !m.has("scope"): // the preset was refused
 	case r.Scope == "":
 		p.refuse(where, finding{"scope is missing", "write the API's <audience>/.default, or use a preset"})
-	case len(strings.Fields(r.Scope)) != 1 || strings.TrimSpace(r.Scope) != r.Scope:
-		p.refuse(where, finding{quote(r.Scope) + " asks for more than one resource", "Entra gives a token for exactly one; make a route for each"})
-	case !ok:
-		p.refuse(where, finding{quote(r.Scope) + " does not end in /.default", "write <audience>/.default; application permissions are granted in the portal, not asked for here"})
-	case u != nil && sqlAudience(u.Host) && u.Path == "":
-		p.refuse(where, finding{quote(r.Scope) + " asks for the wrong audience", "Azure SQL's audience ends in a slash; write " + audience + "//.default"})
+	case len(strings.Fields(r.Scope)) > 1:
+		p.refuse(where, finding{shown + " asks for more than one resource", "Entra gives a token for exactly one; make a route for each"})
+	case strings.TrimSpace(r.Scope) != r.Scope:
+		p.refuse(where, finding{shown + " begins or ends with a space", "write the scope alone"})
+	case !ok || strings.Trim(audience, "/") == "":
+		p.refuse(where, finding{shown + " does not end in /.default", "write <audience>/.default; application permissions are granted in the portal, not asked for here"})
+	case u != nil && sqlAudience(strings.ToLower(u.Host)) && u.Path == "":
+		fix := strings.TrimSuffix(strings.Trim(shown, `"`), "/.default") + "//.default"
+		p.refuse(where, finding{shown + " asks for the wrong audience", "Azure SQL's audience ends in a slash; write " + fix})
 	}
 }
 
@@ -145,11 +170,11 @@ func (p *parser) mount(r *Route, m *mapping) string {
 		}
 		return ""
 	}
-	mount := strings.TrimSuffix(p.scalar(e), "/")
+	mount := strings.TrimSuffix(p.scalar(e), "/") // "/" itself would take every path, /.gateway/ included
 	u := url.URL{Path: mount}
 	switch {
 	case !strings.HasPrefix(mount, "/") || strings.Contains(mount, "//") || u.EscapedPath() != mount || strings.Contains(mount+"/", "/../") || strings.Contains(mount+"/", "/./"):
-		p.refuse(e.at, finding{quote(mount) + " is no mount", "write a plain path such as /orders"})
+		p.refuse(e.at, finding{e.shown() + " is no mount", "write a plain path such as /orders"})
 	case mount == "/.gateway" || strings.HasPrefix(mount, "/.gateway/"):
 		p.refuse(e.at, finding{"/.gateway/ is reserved", "choose another path"})
 	case !exact:
@@ -164,6 +189,14 @@ func (p *parser) transport(r *Route, m *mapping) {
 	if r.TLS.ClientKeyFile != "" && r.TLS.ClientCertificateFile == "" {
 		p.refuse(t.items["client_key_file"].at, finding{"a key without its certificate", "add client_certificate_file"})
 	}
+	if e, ok := t.items["server_name"]; ok {
+		if a, err := ParseAuthority(r.TLS.ServerName, 0); err != nil || a.Port != 0 {
+			p.refuse(e.at, finding{e.shown() + " is no host", "write the name in the upstream's certificate"})
+		}
+	}
+	if m.has("tls") && r.Upstream != nil && r.Upstream.Scheme == "http" {
+		p.refuse(t.at, finding{"tls is for an upstream that speaks it, and this one is http", "keep one of the two"})
+	}
 	r.Replay = defaultReplay
 	if retry := p.open(m.items["retry"], "retry"); retry.items["replay"].present() {
 		if v := strings.ToLower(retry.items["replay"].value.Value); v == "off" || v == "false" {
@@ -175,31 +208,41 @@ func (p *parser) transport(r *Route, m *mapping) {
 	r.ResponseHeaderTimeout = p.open(m.items["timeouts"], "timeouts").duration("response_header", 120*time.Second)
 }
 
-var fieldName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^`|~-]+$")
+var fieldName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 func (p *parser) injection(r *Route, m *mapping) {
 	in := p.open(m.items["inject"], "inject")
 	r.Inject = Inject{Header: http.CanonicalHeaderKey(in.text("header", "Authorization")), Format: in.text("format", "Bearer {token}")}
 	if e, ok := in.items["header"]; ok && (!fieldName.MatchString(r.Inject.Header) || r.Inject.Header != "Authorization" && reserved(r.Inject.Header)) {
-		p.refuse(e.at, finding{quote(r.Inject.Header) + " cannot carry the token", "choose the field that the API reads it from"})
+		p.refuse(e.at, finding{e.shown() + " cannot carry the token", "choose the field that the API reads it from"})
 	}
 	if e, ok := in.items["format"]; ok && (strings.Count(r.Inject.Format, "{token}") != 1 || strings.ContainsAny(r.Inject.Format, "\r\n\x00")) {
 		p.refuse(e.at, finding{"want {token} once, on one line", `write "Bearer {token}"`})
 	}
-	for _, s := range m.params("set_headers") {
-		where := m.items["set_headers"].at
-		where.field = join(where.field, s.Name)
-		name := http.CanonicalHeaderKey(s.Name)
+	p.setHeaders(r, m)
+}
+
+func (p *parser) setHeaders(r *Route, m *mapping) {
+	e, ok := m.items["set_headers"]
+	if !ok {
+		return
+	}
+	order, items := p.pairs(e.value, e.at)
+	seen := map[string]bool{}
+	for _, key := range order {
+		where, name := items[key].at, http.CanonicalHeaderKey(key)
+		value := p.scalar(items[key])
 		switch {
-		case !fieldName.MatchString(s.Name):
-			p.refuse(where, finding{quote(s.Name) + " is no field name", ""})
+		case !fieldName.MatchString(key):
+			p.refuse(where, finding{"this is no name of a header field", "use letters, digits and hyphens"})
 		case reserved(name) || name == r.Inject.Header:
 			p.refuse(where, finding{name + " cannot be set here", "the gateway itself decides about it"})
-		case strings.ContainsAny(s.Value, "\r\n\x00"):
-			p.refuse(where, finding{"a value must be on one line", ""})
+		case seen[name]:
+			p.refuse(where, finding{name + " stands twice: case does not count in field names", "keep one of the two"})
 		default:
-			r.SetHeaders = append(r.SetHeaders, Param{name, s.Value})
+			r.SetHeaders = append(r.SetHeaders, Param{name, value})
 		}
+		seen[name] = true
 	}
 }
 
@@ -213,40 +256,34 @@ func reserved(name string) bool {
 	return strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Gateway-")
 }
 
-// shadowed warns of a route whose every host an earlier route takes.
-func (p *parser) shadowed(earlier []*Route, r *Route, where place) {
-	if len(earlier) == 0 || len(r.Hosts) == 0 {
-		return
-	}
-	for _, h := range r.Hosts {
-		taken := ""
-		for _, b := range earlier {
-			for _, bh := range b.Hosts {
-				if bh.covers(h) {
-					taken = b.Name
+// shadowed warns of hosts that an earlier route takes.
+func (p *parser) shadowed(list []*Route, places []place) {
+	x := newIndex(list)
+	for i, r := range list {
+		listed := map[HostPattern]bool{}
+		for _, h := range r.Hosts {
+			if first := x.first(h); first >= 0 && first < i {
+				remedy := "move this route up, or remove the host"
+				if r.Mount != "" {
+					remedy += "; only the reverse door's " + r.Mount + " gets here"
 				}
+				p.warn(places[i], finding{fmt.Sprintf("%s is taken by route %s above", h, list[first].Name), remedy})
 			}
+			if listed[h] {
+				p.warn(places[i], finding{h.String() + " is listed twice", "keep one of the two"})
+			}
+			listed[h] = true
 		}
-		if taken == "" {
-			return
-		}
-		p.warn(where, finding{fmt.Sprintf("%s is taken by route %s above", h, taken), "calls by HTTP_PROXY never get here; move this route up, or remove the host"})
 	}
 }
 
-// covers tells whether every authority of h is one of p.
-func (p HostPattern) covers(h HostPattern) bool {
-	if p.Port != h.Port {
-		return false
-	}
-	if !p.Wildcard {
-		return !h.Wildcard && p.Host == h.Host
-	}
-	return strings.HasSuffix(h.Host, "."+p.Host) || h.Wildcard && h.Host == p.Host
-}
-
-// metadata tells whether a literal address is one that no call may reach.
+// metadata tells whether a host is one that no call may reach: link-local
+// addresses, and where clouds tell a machine its own secrets.
 func metadata(host string) bool {
+	switch host {
+	case "168.63.129.16", "fd00:ec2::254", "100.100.100.200", "255.255.255.255", "metadata.google.internal":
+		return true
+	}
 	ip, err := netip.ParseAddr(host)
-	return err == nil && (ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || host == "168.63.129.16")
+	return err == nil && (ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified())
 }

@@ -152,7 +152,7 @@ func vocabulary(word string) bool {
 func nearest(key string, fs []Field) string {
 	best, name := 3, ""
 	for _, f := range fs {
-		if d := distance(key, f.Key); d < best {
+		if d := distance(key, f.Key); d < best && 2*d < max(len(key), len(f.Key)) {
 			best, name = d, f.Key
 		}
 	}
@@ -160,7 +160,9 @@ func nearest(key string, fs []Field) string {
 }
 
 // distance is how many letters have to change to make b of a (Levenshtein).
+// Only the beginning of long words is compared, since only near misses matter.
 func distance(a, b string) int {
+	a, b = a[:min(len(a), maxLabel)], b[:min(len(b), maxLabel)]
 	prev := make([]int, len(b)+1)
 	for j := range prev {
 		prev[j] = j

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -28,8 +29,40 @@ type source struct {
 // span is a range of characters that belong to a secret, the end exclusive.
 type span struct{ fromLine, fromColumn, toLine, toColumn int }
 
+// newSource splits text into lines, ended by LF or CRLF, without the byte order
+// mark that some editors write.
 func newSource(file, text string) *source {
-	return &source{file: file, lines: strings.Split(text, "\n"), unparsed: true}
+	text = strings.TrimPrefix(text, "\ufeff")
+	return &source{file: file, lines: strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n"), unparsed: true}
+}
+
+// unreadable finds what YAML does not allow, or what it takes for a line end
+// where this source does not: then excerpts and masks would be of other lines.
+func (s *source) unreadable() (place, bool) {
+	for i, line := range s.lines {
+		column := 1
+		for _, r := range line {
+			if r == '\u2028' || r == '\u2029' || r == utf8.RuneError || r == '\ufeff' || unicode.IsControl(r) && r != '\t' {
+				return place{line: i + 1, column: column}, true
+			}
+			column++
+		}
+	}
+	return place{}, false
+}
+
+// secondDocument is where a further document seems to begin.
+func (s *source) secondDocument() place {
+	content := false
+	for i, line := range s.lines {
+		begin := strings.HasPrefix(line, "---") || strings.HasPrefix(line, "...")
+		if begin && content {
+			return place{line: i + 1, column: 1}
+		}
+		trimmed := strings.TrimSpace(line)
+		content = content || !begin && trimmed != "" && trimmed[0] != '#' && trimmed[0] != '%'
+	}
+	return place{line: 1, column: 1}
 }
 
 // mistake makes a Mistake with the excerpt of its line.
@@ -112,6 +145,9 @@ func (s *source) hiddenColumns(n int, line []rune) []bool {
 		}
 		if n == h.toLine {
 			to = h.toColumn - 1
+			if n > h.fromLine && strings.Trim(string(line[:min(to, len(line))]), " -") == "" {
+				continue // the indentation of what follows
+			}
 		}
 		hide(from, to)
 	}

@@ -16,12 +16,13 @@ const (
 	agendaBatch = 64
 
 	// agendaNap is how long the agenda sleeps at most. Timers do not notice
-	// that the machine slept or that its clock was set; this does.
-	agendaNap = time.Minute
+	// that the machine slept or that its clock was set; this does. As long may
+	// a token that expired meanwhile still be handed out.
+	agendaNap = flightMargin
 )
 
 // agenda is a heap of entries by the time at which they need a look: to be
-// refreshed or, at their expiry, dropped.
+// refreshed, to be closed to unthinking use or, at their expiry, dropped.
 type agenda struct{ h entryHeap }
 
 // set puts e in its place after its wake has changed.
@@ -77,19 +78,24 @@ func (s *Store) work(now time.Time) time.Duration {
 		switch {
 		case !now.Before(e.token.Expires):
 			s.drop(e)
-		case e.used.Load():
+		case e.isDue(now) && e.used.Load():
 			s.refresh(e, now)
-		default: // nobody asks for it: the first who does will have it refreshed behind
-			e.wake = e.token.Expires
+		default: // an unused one is refreshed behind the first call that asks for it
+			e.file(now)
 			s.agenda.set(e)
 		}
 	}
 	return 0
 }
 
-// plan files e under its wake, and wakes the goroutine if that comes first.
-// mu is held.
-func (s *Store) plan(e *entry) {
+// isDue tells whether e should be refreshed and is not being so.
+func (e *entry) isDue(now time.Time) bool { return !e.due.IsZero() && !now.Before(e.due) }
+
+// plan sets when the next try to refresh e is due, zero meaning that one is
+// under way, and wakes the agenda if e comes first now. mu is held.
+func (s *Store) plan(e *entry, due, now time.Time) {
+	e.due = due.Round(0)
+	e.file(now)
 	s.agenda.set(e)
 	if s.agenda.first() != e {
 		return
@@ -108,8 +114,7 @@ func (s *Store) refresh(e *entry, now time.Time) {
 		s.postpone(e, now)
 		return
 	}
-	e.setDue(time.Time{})
-	s.plan(e)
+	s.plan(e, time.Time{}, now)
 }
 
 // postpone plans another try to refresh e: after the pause, or after the
@@ -121,8 +126,7 @@ func (s *Store) postpone(e *entry, now time.Time) {
 		due = later(due, b.until.Add(around(firstHold, 1)/2)) // not all scopes in the same instant
 	}
 	e.used.Store(false)
-	e.setDue(due)
-	s.plan(e)
+	s.plan(e, due, now)
 }
 
 // entryHeap implements heap.Interface; agenda is its door.

@@ -30,8 +30,10 @@ const (
 	maxLifetime = 10 * 365 * 24 * time.Hour
 
 	// entryOverhead is what an entry is taken to cost besides its strings, in
-	// bytes: the entry itself (250), the LRU's element and map slot, which
-	// hold two copies of the Key's header (350), and its place in the agenda.
+	// bytes: the entry itself (320), the LRU's element and map slot, which
+	// hold a copy of the Key's header each, and its place in the agenda.
+	// Measured with 50 000 tokens of 1 600 bytes: 2 418 bytes each on the
+	// heap, where this makes it 2 410.
 	entryOverhead = 640
 )
 
@@ -46,25 +48,27 @@ func digestOf(claims string) digest {
 	return sha256.Sum256([]byte(claims))
 }
 
-// entry is one cached token. The fields above the atomics never change; the
-// atomics are read without a lock; due, wake and index belong to Store.mu.
+// entry is one cached token. What a hit reads comes first, to share a cache
+// line or two: with 100 000 tokens, a hit costs what it has to fetch from
+// memory. The atomics are read without a lock; due, wake and index belong to
+// Store.mu; the rest never changes.
 //
 // Times here carry no monotonic reading: a machine that slept has to notice
 // that the token expired meanwhile.
 type entry struct {
+	open    atomic.Bool // may be handed out without a look at the clock; see file
+	used    atomic.Bool // since it was obtained, or since its last refresh failed
+	failing atomic.Bool // its refresh is due, and the endpoint fails
+	token   Token
+
 	key      Key
-	token    Token
 	claims   digest // of the challenge that this token answers
 	obtained time.Time
 	floor    time.Time // Expires less the margin
 	size     int64
 
-	next    atomic.Int64 // Unix nanoseconds of floor or of due, whichever is first
-	used    atomic.Bool  // since it was obtained, or since its last refresh failed
-	failing atomic.Bool  // its refresh is due, and the endpoint fails
-
 	due   time.Time // of the next try to refresh; zero while one is under way
-	wake  time.Time // when the agenda has to look at it: due or Expires
+	wake  time.Time // when the agenda has to look at it again
 	index int       // in the agenda; -1 when not in it
 }
 
@@ -78,11 +82,32 @@ func newEntry(k Key, t Token, claims digest, now time.Time) *entry {
 		floor:    floorOf(t, now),
 		size:     sizeOf(k, t),
 		due:      t.RefreshAt,
-		wake:     t.RefreshAt,
 		index:    -1,
 	}
-	e.next.Store(t.RefreshAt.UnixNano())
+	e.file(now)
 	return e
+}
+
+// file decides whether e is open and when that changes, from due, floor and
+// Expires. The agenda calls it again at that moment, so that a hit need not
+// read the clock, which costs nearly as much as the LRU's lookup. That the
+// agenda comes late by the time that a goroutine waits for a processor does no
+// harm: refreshing may be late, and the margin is there to be used up.
+// Store.mu is held, and the agenda has to be told.
+func (e *entry) file(now time.Time) {
+	first := e.floor
+	if !e.due.IsZero() && e.due.Before(first) {
+		first = e.due
+	}
+	e.open.Store(now.Before(first))
+	switch {
+	case now.Before(first):
+		e.wake = first
+	case e.due.After(now) && e.due.Before(e.token.Expires):
+		e.wake = e.due
+	default:
+		e.wake = e.token.Expires
+	}
 }
 
 // sizeOf is what an entry counts for in Config.Memory.
@@ -108,21 +133,6 @@ func (e *entry) origin() Origin {
 
 // holds tells whether e is this very token.
 func (e *entry) holds(t Token) bool { return e.token.Access.Equal(t.Access) }
-
-// setDue plans the next try to refresh e; the zero time means that one is
-// under way. Store.mu is held, and the agenda has to be told.
-func (e *entry) setDue(due time.Time) {
-	e.due = due.Round(0)
-	first, wake := e.floor, e.token.Expires
-	if !due.IsZero() && due.Before(first) {
-		first = e.due
-	}
-	if !due.IsZero() && due.Before(wake) {
-		wake = e.due
-	}
-	e.wake = wake
-	e.next.Store(first.UnixNano())
-}
 
 // checked returns t with its RefreshAt made good, or what is wrong with it.
 // A RefreshAt that is missing, past, or too late to be of use is replaced.

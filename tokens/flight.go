@@ -133,7 +133,8 @@ func (s *Store) mayRetry(f *flight, err error) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.setbacks.recent(f.key, time.Now())
+	_, recently := s.setbacks.latest(f.key, time.Now())
+	return !recently
 }
 
 // pause waits for the moment of the second try, and tells whether it may
@@ -184,13 +185,15 @@ func (s *Store) succeed(f *flight, now time.Time) {
 		s.resume(f, e, now)
 		return
 	}
-	if e != nil && e != f.base && !(f.claims != "" && e.holds(f.rejected)) {
+	superseded := e != nil && e != f.base
+	if f.claims != "" {
+		superseded = e != nil && !e.holds(f.rejected)
+	}
+	if superseded {
+		s.resume(f, e, now)
 		return
 	}
-	if e != nil && f.claims != "" && !e.holds(f.rejected) {
-		return
-	}
-	s.put(newEntry(f.key, f.token, digestOf(f.claims), now))
+	s.put(newEntry(f.key, f.token, digestOf(f.claims), now), now)
 	s.noteRenewal(f, now, nil)
 }
 
@@ -213,10 +216,11 @@ func (s *Store) fail(f *flight, err error, now time.Time) {
 		u.Until = b.until
 	}
 	f.err = u
-	if e := s.cached(f.key, now); e != nil && !now.Before(e.token.RefreshAt) {
+	e := s.cached(f.key, now)
+	if e != nil && !now.Before(e.token.RefreshAt) {
 		e.failing.Store(true)
-		s.resume(f, e, now)
 	}
+	s.resume(f, e, now)
 }
 
 // onlyThisChallenge tells that a refusal speaks of the challenge in f, and not

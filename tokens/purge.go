@@ -2,8 +2,13 @@ package tokens
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 )
+
+// forgiveSpread is the time over which refreshes that had failed are tried
+// again after [Store.Forgive], so that they do not all come at once.
+const forgiveSpread = 3 * time.Second
 
 // Info is what [Store.Peek] tells of a key. It holds no token.
 type Info struct {
@@ -89,7 +94,8 @@ func (s *Store) Purge(match func(Key) bool) int {
 
 // Forgive forgets failures, as after a change of configuration that may have
 // mended them; the failures of acquisitions under way included. Tokens stay,
-// and so does the quiet that an endpoint asked for.
+// and so does the quiet that an endpoint asked for. Refreshes that had failed
+// are tried again within seconds.
 func (s *Store) Forgive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,8 +111,7 @@ func (s *Store) Forgive() {
 	}
 	for _, e := range s.cache.Values() {
 		if e.failing.Load() && e.due.After(now) {
-			e.setDue(now)
-			s.plan(e)
+			s.plan(e, now.Add(rand.N(forgiveSpread)), now)
 		}
 	}
 }

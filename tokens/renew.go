@@ -89,8 +89,8 @@ func (s *Store) decide(p plea) (*entry, *flight, error) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	e := s.cached(p.key, now)
-	replaced := e != nil && now.Before(e.floor) && !e.holds(p.rejected)
-	if replaced && (p.claims == "" || e.claims == digestOf(p.claims)) {
+	replaced := e != nil && !e.holds(p.rejected)
+	if replaced && now.Before(e.floor) && (p.claims == "" || e.claims == digestOf(p.claims)) {
 		return e, nil, nil
 	}
 	err := s.guard(p, e, now)
@@ -102,8 +102,8 @@ func (s *Store) decide(p plea) (*entry, *flight, error) {
 		}
 	}
 	if replaced {
-		// Obtained for another challenge than p's, but since p's token: it has
-		// a chance, which the error has not.
+		// Obtained for another challenge than p's, or about to expire, but not
+		// the refused one: it has a chance, which the error has not.
 		return e, nil, nil
 	}
 	return nil, nil, err

@@ -33,9 +33,9 @@ const (
 	// does not).
 	maxThrottledHold = 3600 * time.Second
 
-	// memory is how long after its end a hold still counts as recent: no
+	// recollection is how long after its end a hold still counts as recent: no
 	// second try at once, and the next hold is twice as long.
-	memory = 2 * time.Minute
+	recollection = 2 * time.Minute
 
 	// maxSetbacks bounds each kind of memory of failures. MSAL Python's
 	// capacity is the same.
@@ -102,15 +102,17 @@ func (s *setbacks) blocking(k Key, now time.Time) (setback, bool) {
 	return worst, !worst.until.IsZero()
 }
 
-// recent tells whether k failed of late, whether or not it is still held.
-func (s *setbacks) recent(k Key, now time.Time) bool {
+// latest returns the setback of k that ends or ended last, whether or not it
+// still holds k up, unless that is long ago.
+func (s *setbacks) latest(k Key, now time.Time) (setback, bool) {
+	var last setback
 	for kind := range s {
 		b, ok := s[kind].Peek(slot(kind, k))
-		if ok && now.Before(b.until.Add(memory)) {
-			return true
+		if ok && now.Before(b.until.Add(recollection)) && b.until.After(last.until) {
+			last = b
 		}
 	}
-	return false
+	return last, !last.until.IsZero()
 }
 
 // add remembers that f failed.
@@ -124,7 +126,7 @@ func (s *setbacks) add(f *flight, why Failure, err error, now time.Time) {
 	}
 	at := slot(kind, f.key)
 	prev, ok := s[kind].Peek(at)
-	if !ok || prev.nature != why.Nature || !now.Before(prev.until.Add(memory)) {
+	if !ok || prev.nature != why.Nature || !now.Before(prev.until.Add(recollection)) {
 		prev = setback{}
 	}
 	wait := holdFor(why, prev.wait, f.why)
@@ -184,17 +186,4 @@ func (s *setbacks) forget(match func(Key) bool) {
 func (s *setbacks) forgive() {
 	s[ofKey].Purge()
 	s[ofProof].Purge()
-}
-
-// latest returns the setback of k that is due to end last, held or not long
-// over.
-func (s *setbacks) latest(k Key, now time.Time) (setback, bool) {
-	var last setback
-	for kind := range s {
-		b, ok := s[kind].Peek(slot(kind, k))
-		if ok && now.Before(b.until.Add(memory)) && b.until.After(last.until) {
-			last = b
-		}
-	}
-	return last, !last.until.IsZero()
 }

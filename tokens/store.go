@@ -107,14 +107,14 @@ func New(c Config) (*Store, error) {
 	return s, nil
 }
 
-// Token returns a token for k. A cached one costs the LRU's lookup and the
-// clock, and no allocation; ctx is not looked at then. Otherwise the call
+// Token returns a token for k. A cached one costs little more than the LRU's
+// lookup and no allocation; ctx is not looked at then. Otherwise the call
 // joins the one acquisition for k, or starts it, and waits until that is done
 // or ctx ends; the acquisition goes on without it.
 //
 // The error is ctx's, or an [*Unavailable].
 func (s *Store) Token(ctx context.Context, k Key) (Token, Origin, error) {
-	if e, ok := s.cache.Get(k); ok && time.Now().UnixNano() < e.next.Load() {
+	if e, ok := s.cache.Get(k); ok && e.open.Load() {
 		e.touch()
 		return s.handOut(e.token, e.origin())
 	}
@@ -156,7 +156,7 @@ func (s *Store) find(ctx context.Context, k Key) (*entry, *flight, error) {
 	now := time.Now()
 	e := s.cached(k, now)
 	if e != nil && now.Before(e.floor) {
-		if !e.due.IsZero() && !now.Before(e.due) {
+		if e.isDue(now) {
 			s.refresh(e, now)
 		}
 		return e, nil, nil
@@ -199,7 +199,7 @@ func (s *Store) cached(k Key, now time.Time) *entry {
 // put caches e in place of what k had, and makes room by dropping what was
 // used longest ago. A token too large for the whole cache is not kept.
 // mu is held.
-func (s *Store) put(e *entry) {
+func (s *Store) put(e *entry, now time.Time) {
 	if old, ok := s.cache.Peek(e.key); ok {
 		s.drop(old)
 	}
@@ -216,7 +216,7 @@ func (s *Store) put(e *entry) {
 	}
 	s.cache.Add(e.key, e)
 	s.bytes += e.size
-	s.plan(e)
+	s.plan(e, e.due, now)
 }
 
 // drop forgets e, which is cached. mu is held.

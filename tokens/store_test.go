@@ -4,405 +4,250 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/seed-13b04e61/gateway/secrets"
 	"github.com/seed-13b04e61/gateway/tokens"
 )
 
-// endpoint is an Acquirer that can be told what to do.
-type endpoint struct {
-	calls    atomic.Int64
-	lifetime time.Duration
-	takes    time.Duration
-	mu       sync.Mutex
-	fail     error
-	claims   []string
-	same     bool
-}
-
-func (e *endpoint) Acquire(ctx context.Context, _ tokens.Key, claims string) (tokens.Token, error) {
-	n := e.calls.Add(1)
-	e.mu.Lock()
-	fail, takes, same := e.fail, e.takes, e.same
-	e.claims = append(e.claims, claims)
-	e.mu.Unlock()
-	select {
-	case <-time.After(takes):
-	case <-ctx.Done():
-		return tokens.Token{}, ctx.Err()
-	}
-	if fail != nil {
-		return tokens.Token{}, fail
-	}
-	if same {
-		n = 1
-	}
-	return tokens.Token{Access: secrets.New(fmt.Sprintf("token-%d", n)), Expires: time.Now().Add(e.lifetime)}, nil
-}
-
-func (e *endpoint) failWith(err error)   { e.mu.Lock(); defer e.mu.Unlock(); e.fail = err }
-func (e *endpoint) take(d time.Duration) { e.mu.Lock(); defer e.mu.Unlock(); e.takes = d }
-
-// setback is an error that knows its nature.
-type setback struct{ f tokens.Failure }
-
-func (s setback) Error() string           { return "endpoint said no" }
-func (s setback) Failure() tokens.Failure { return s.f }
-
-var key = tokens.Key{Authority: "https://login.test/t", Tenant: "t", Credential: "c", Fingerprint: "f", Scope: "s/.default"}
-
-// bubble runs f with a store of its own in a bubble of virtual time.
-func bubble(t *testing.T, f func(t *testing.T, s *tokens.Store, e *endpoint)) {
-	t.Helper()
+func TestSecondCallIsServedFromTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &endpoint{lifetime: time.Hour, takes: 10 * time.Millisecond}
-		s, err := tokens.New(tokens.Config{Acquirer: e, Entries: 1000, Memory: 64 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		f(t, s, e)
+		store, authority := newStore(t)
+		get(t, store, graph, "T1", tokens.FromIdentityProvider)
+		get(t, store, graph, "T1", tokens.FromCache)
+		authority.wants(t, 1, "one token serves both calls")
 	})
 }
 
-func get(t *testing.T, s *tokens.Store) (tokens.Token, tokens.Origin) {
-	t.Helper()
-	tok, o, err := s.Token(t.Context(), key)
+func TestEveryPartOfTheKeyTellsTokensApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, authority := newStore(t)
+		keys := []tokens.Key{graph, graph, graph, graph, graph, graph, graph}
+		keys[1].Authority += "x"
+		keys[2].Tenant += "x"
+		keys[3].Credential += "x"
+		keys[4].Fingerprint += "x"
+		keys[5].Scope += "x"
+		keys[6].CAE = true
+		for i, k := range keys {
+			get(t, store, k, fmt.Sprint("T", i+1), tokens.FromIdentityProvider)
+		}
+		authority.wants(t, len(keys), "each key has its own token")
+	})
+}
+
+func TestNewNamesWhatIsMissing(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		c    tokens.Config
+		want string
+	}{
+		{"no acquirer", tokens.Config{Entries: 1, Memory: 1}, "no acquirer"},
+		{"no entries", tokens.Config{Acquirer: &endpoint{}, Memory: 1}, "entries"},
+		{"no memory", tokens.Config{Acquirer: &endpoint{}, Entries: 1}, "memory"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := tokens.New(test.c); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("New() error = %v, want one that names %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestCacheIsBoundedByEntries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, authority := newStoreOf(t, tokens.Config{Entries: 2, Memory: 1 << 20})
+		get(t, store, key("a"), "T1", tokens.FromIdentityProvider)
+		get(t, store, key("b"), "T2", tokens.FromIdentityProvider)
+		get(t, store, key("a"), "T1", tokens.FromCache)
+		get(t, store, key("c"), "T3", tokens.FromIdentityProvider)
+		get(t, store, key("a"), "T1", tokens.FromCache)
+		get(t, store, key("b"), "T4", tokens.FromIdentityProvider)
+		authority.wants(t, 4, "b was used longest ago, so it made room for c")
+		if n, _ := store.Stats(); n != 2 {
+			t.Errorf("Stats() entries = %d, want 2", n)
+		}
+	})
+}
+
+func TestCacheIsBoundedByBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const memory = 20_000
+		store, authority := newStoreOf(t, tokens.Config{Entries: 1000, Memory: memory})
+		size := 1500
+		authority.becomes(func(_ context.Context, n int, _ request) (tokens.Token, error) {
+			return token(strings.Repeat("x", size), time.Hour), nil
+		})
+		for i := range 100 {
+			if _, _, err := store.Token(t.Context(), key(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+			if _, bytes := store.Stats(); bytes > memory {
+				t.Fatalf("Stats() bytes = %d, want at most %d", bytes, memory)
+			}
+		}
+		if n, bytes := store.Stats(); n < 5 || bytes < int64(n*size) {
+			t.Errorf("Stats() = %d, %d, want several entries, each counted with its token", n, bytes)
+		}
+		size = 2 * memory
+		if tok, _, err := store.Token(t.Context(), key("huge")); err != nil || len(tok.Access.Reveal()) != size {
+			t.Errorf("Token() = %d bytes, %v, want the token that is too large to be cached", len(tok.Access.Reveal()), err)
+		}
+		if _, ok := store.Peek(key("huge")); ok {
+			t.Error("Peek() knows the token that is larger than the whole cache")
+		}
+		if n, _ := store.Stats(); n < 5 {
+			t.Errorf("Stats() entries = %d, want the others left in place", n)
+		}
+		store.Purge(nil)
+		if n, bytes := store.Stats(); n != 0 || bytes != 0 {
+			t.Errorf("Stats() after Purge = %d, %d, want 0, 0", n, bytes)
+		}
+	})
+}
+
+func TestUnusableAnswersAreErrorsAndNotCached(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		tok  func() tokens.Token
+		want string
+	}{
+		{"no token", func() tokens.Token { return token("", time.Hour) }, "without a token"},
+		{"expired", func() tokens.Token { return token("x", -time.Second) }, "expired already"},
+		{"expires now", func() tokens.Token { return token("x", 0) }, "expired already"},
+		{"no expiry", func() tokens.Token { return tokens.Token{Access: secrets.New("x")} }, "expired already"},
+		{"absurd expiry", func() tokens.Token { return token("x", 20*365*24*time.Hour) }, "ten years"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store, authority := newStore(t)
+				authority.becomes(func(context.Context, int, request) (tokens.Token, error) { return test.tok(), nil })
+				if err := refused(t, store, graph); !strings.Contains(err.Error(), test.want) {
+					t.Errorf("Token() error = %q, want one that says %q", err, test.want)
+				}
+				authority.wants(t, 2, "it counts as a passing trouble: one second try")
+				if n, _ := store.Stats(); n != 0 {
+					t.Errorf("Stats() entries = %d, want 0", n)
+				}
+			})
+		})
+	}
+}
+
+func TestVeryShortTokensAreHandedOutAndDroppedAtTheirExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, authority := newStore(t)
+		authority.becomes(issue(2*time.Second, 0))
+		get(t, store, graph, "T1", tokens.FromIdentityProvider)
+		get(t, store, graph, "T1", tokens.FromCache)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		// The use above made the store refresh it; nobody used T2.
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n, bytes := store.Stats(); n != 0 || bytes != 0 {
+			t.Errorf("Stats() = %d, %d, want the expired token dropped", n, bytes)
+		}
+	})
+}
+
+func TestHitAllocatesNothing(t *testing.T) {
+	store, err := tokens.New(tokens.Config{
+		Acquirer: &endpoint{answer: issue(time.Hour, 0)}, Entries: 10, Memory: 1 << 20, Observer: &audience{},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tok, o
-}
-
-func TestThousandColdCallersCostOneAcquisition(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		var wg sync.WaitGroup
-		for range 1000 {
-			wg.Go(func() { get(t, s) })
-		}
-		wg.Wait()
-		if n := e.calls.Load(); n != 1 {
-			t.Errorf("acquisitions = %d, want 1", n)
-		}
-	})
-}
-
-func TestImpatientStarterLeavesAndTheOthersGetTheToken(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		e.take(time.Second)
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if _, _, err := s.Token(ctx, key); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("the starter got %v, want its own deadline", err)
-			}
-		})
-		wg.Go(func() { get(t, s) })
-		wg.Wait()
-		if n := e.calls.Load(); n != 1 {
-			t.Errorf("acquisitions = %d, want 1", n)
-		}
-	})
-}
-
-func TestTokenInUseIsRefreshedAheadAndNobodyWaits(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		get(t, s)
-		e.take(20 * time.Second) // a refresh that is slow
-		for range 4 * 60 * 3 {   // three hours, a call each 15 s
-			time.Sleep(15 * time.Second)
-			began := time.Now()
-			get(t, s)
-			if waited := time.Since(began); waited > 0 {
-				t.Fatalf("a call waited %v", waited)
-			}
-		}
-		if n := e.calls.Load(); n < 4 || n > 6 {
-			t.Errorf("acquisitions = %d in three hours, want one each 45 min or so", n)
-		}
-	})
-}
-
-func TestOutageFailsNoCallUntilTheTokenExpires(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		get(t, s)
-		e.failWith(errors.New("down"))
-		for i := range 3594 {
-			time.Sleep(time.Second)
-			if _, _, err := s.Token(t.Context(), key); err != nil {
-				t.Fatalf("call failed %d s after the token was issued for an hour: %v", i+1, err)
-			}
-		}
-		if _, o := get(t, s); o != tokens.FromStale {
-			t.Errorf("origin = %s, want stale", o)
-		}
-		time.Sleep(10 * time.Second)
-		_, _, err := s.Token(t.Context(), key)
-		var held *tokens.Unavailable
-		if !errors.As(err, &held) {
-			t.Errorf("after the expiry: %v, want Unavailable", err)
-		}
-	})
-}
-
-func TestDeadEndpointIsAskedAtMostThreeTimesByTwoHundredCalls(t *testing.T) {
-	for _, concurrent := range []bool{true, false} {
-		t.Run(fmt.Sprint("concurrent=", concurrent), func(t *testing.T) {
-			bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-				e.failWith(errors.New("down"))
-				began := time.Now()
-				var wg sync.WaitGroup
-				for range 200 {
-					call := func() {
-						if _, _, err := s.Token(t.Context(), key); err == nil {
-							t.Error("got a token from a dead endpoint")
-						}
-					}
-					if concurrent {
-						wg.Go(call)
-					} else {
-						call()
-					}
-				}
-				wg.Wait()
-				if n, took := e.calls.Load(), time.Since(began); n > 3 || took > time.Second {
-					t.Errorf("%d requests in %v, want at most 3 and no waiting", n, took)
-				}
-			})
-		})
+	defer store.Close()
+	ctx := t.Context()
+	if _, _, err := store.Token(ctx, graph); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(1000, func() { _, _, _ = store.Token(ctx, graph) }); n != 0 {
+		t.Errorf("a hit allocates %v times, want 0", n)
 	}
 }
 
-func TestBlipIsHealedWithinTheCall(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		e.failWith(errors.New("blip"))
-		time.AfterFunc(50*time.Millisecond, func() { e.failWith(nil) })
-		get(t, s)
-	})
-}
-
-func TestThrottlingHoldsEveryScopeOfTheCredential(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		get(t, s)
-		other := key
-		other.Scope = "other/.default"
-		e.failWith(setback{tokens.Failure{Nature: tokens.Throttled, Reach: tokens.ReachCredential, Wait: 90 * time.Second}})
-		_, _, err := s.Token(t.Context(), other)
-		var held *tokens.Unavailable
-		if !errors.As(err, &held) || time.Until(held.Until).Round(time.Second) != 90*time.Second {
-			t.Fatalf("throttled: %v, want Unavailable for 90 s", err)
-		}
-		e.failWith(nil)
-		before := e.calls.Load()
-		third := key
-		third.Scope = "third/.default"
-		if _, _, err := s.Token(t.Context(), third); err == nil || e.calls.Load() != before {
-			t.Error("another scope was asked for during the hold-off")
-		}
-		get(t, s) // what is cached is served
-		time.Sleep(91 * time.Second)
-		if _, _, err := s.Token(t.Context(), third); err != nil {
-			t.Errorf("after the hold-off: %v", err)
-		}
-	})
-}
-
-func TestRefusalIsRememberedForAMinuteAndForgiven(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		e.failWith(setback{tokens.Failure{Nature: tokens.Refused}})
-		for range 50 {
-			time.Sleep(time.Second)
-			_, _, _ = s.Token(t.Context(), key)
-		}
-		if n := e.calls.Load(); n != 1 {
-			t.Errorf("acquisitions in 50 s = %d, want 1", n)
-		}
-		e.failWith(nil)
-		s.Forgive()
-		get(t, s)
-	})
-}
-
-func TestBurstOfRefusedTokensCostsOneRenewal(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		old, _ := get(t, s)
-		var wg sync.WaitGroup
-		for i := range 200 {
-			wg.Go(func() {
-				time.Sleep(time.Duration(i) * time.Millisecond) // some come when it is over
-				tok, _, err := s.Renew(t.Context(), key, old, "")
-				if err != nil || tok.Access == old.Access {
-					t.Errorf("Renew = %v, %v", tok.Access == old.Access, err)
-				}
-			})
-		}
-		wg.Wait()
-		if n := e.calls.Load(); n != 2 {
-			t.Errorf("acquisitions = %d, want 2: one to begin, one after the burst", n)
-		}
-		fresh, _ := get(t, s)
-		if _, _, err := s.Renew(t.Context(), key, fresh, ""); !errors.Is(err, tokens.ErrRenewedAlready) {
-			t.Errorf("renewing the fruit of a renewal: %v, want ErrRenewedAlready", err)
-		}
-		if _, _, err := s.Renew(t.Context(), key, fresh, `{"access_token":{}}`); err != nil {
-			t.Errorf("a claims challenge after a plain renewal: %v, want it answered", err)
-		}
-		time.Sleep(31 * time.Second)
-		latest, _ := get(t, s)
-		if _, _, err := s.Renew(t.Context(), key, latest, ""); err != nil {
-			t.Errorf("renewing after 31 s: %v", err)
-		}
-	})
-}
-
-func TestSameTokenAgainIsSaid(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		e.same = true
-		old, _ := get(t, s)
-		if _, _, err := s.Renew(t.Context(), key, old, ""); !errors.Is(err, tokens.ErrSameToken) {
-			t.Errorf("Renew = %v, want ErrSameToken", err)
-		}
-	})
-}
-
-func TestStormOfRefusalsWithADeadEndpointCostsThreeRequests(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		old, _ := get(t, s)
-		e.failWith(errors.New("down"))
-		for range 200 {
-			if _, _, err := s.Renew(t.Context(), key, old, ""); err == nil {
-				t.Fatal("renewed by a dead endpoint")
-			}
-		}
-		if n := e.calls.Load() - 1; n > 3 {
-			t.Errorf("requests = %d, want at most 3", n)
-		}
-		get(t, s) // the refused token may still be good elsewhere
-	})
-}
-
-func TestPurgeForgetsTokensAndFailures(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		get(t, s)
-		if n := s.Purge(nil); n != 1 {
-			t.Errorf("Purge = %d, want 1", n)
-		}
-		e.failWith(setback{tokens.Failure{Nature: tokens.Throttled, Wait: time.Hour}})
-		_, _, _ = s.Token(t.Context(), key)
-		e.failWith(nil)
-		s.Purge(nil)
-		get(t, s)
-	})
-}
-
-func TestHungRefreshDelaysNobody(t *testing.T) {
-	bubble(t, func(t *testing.T, s *tokens.Store, e *endpoint) {
-		get(t, s)
-		e.take(time.Hour)
-		for range 3580 {
-			time.Sleep(time.Second)
-			began := time.Now()
-			get(t, s)
-			if time.Since(began) > 0 {
-				t.Fatal("a call waited for a refresh that hangs")
-			}
-		}
-	})
-}
-
-func TestCacheStaysWithinItsBytes(t *testing.T) {
+func TestObserverHearsOfEveryTokenAndEveryRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &endpoint{lifetime: time.Hour}
-		s, err := tokens.New(tokens.Config{Acquirer: e, Entries: 1000, Memory: 8 << 10})
-		if err != nil {
+		a := &audience{}
+		store, authority := newStoreOf(t, tokens.Config{Entries: 10, Memory: 1 << 20, Observer: a})
+		first := get(t, store, graph, "T1", tokens.FromIdentityProvider)
+		get(t, store, graph, "T1", tokens.FromCache)
+		if _, _, err := store.Renew(t.Context(), graph, first, ""); err != nil {
 			t.Fatal(err)
 		}
-		defer s.Close()
-		for i := range 100 {
-			k := key
-			k.Tenant = fmt.Sprint(i)
-			if _, _, err := s.Token(t.Context(), k); err != nil {
-				t.Fatal(err)
-			}
+		get(t, store, graph, "T2", tokens.FromCache)
+		time.Sleep(time.Hour - time.Minute)
+		authority.becomes(refuse(errDown))
+		refused(t, store, key("other"))
+		want := "miss ok 50ms; renew ok 50ms; ahead ok 50ms; miss connection refused 10ms; miss connection refused 10ms"
+		if got := strings.Join(a.acquired, "; "); got != want {
+			t.Errorf("Acquired heard %q, want %q", got, want)
 		}
-		if n, bytes := s.Stats(); bytes > 8<<10 || n == 0 || n > 12 {
-			t.Errorf("%d entries, %d bytes; want some, within 8192 bytes", n, bytes)
+		if got := fmt.Sprint(a.lookups); got != "map[cache:2 identity_provider:2]" {
+			t.Errorf("Lookup heard %s, want two tokens of each source", got)
 		}
 	})
 }
 
-func newStore(tb testing.TB, entries int) (*tokens.Store, []tokens.Key) {
-	tb.Helper()
-	s, err := tokens.New(tokens.Config{Acquirer: &endpoint{lifetime: time.Hour}, Entries: entries + 1, Memory: 1 << 30})
+// audience is an Observer that writes down what it hears.
+type audience struct {
+	mu       sync.Mutex
+	acquired []string
+	lookups  map[tokens.Origin]int
+}
+
+func (a *audience) Lookup(o tokens.Origin) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.lookups == nil {
+		a.lookups = make(map[tokens.Origin]int)
+	}
+	a.lookups[o]++
+}
+
+func (a *audience) Acquired(_ tokens.Key, tok tokens.Token, err error, took time.Duration, why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	result := "ok"
 	if err != nil {
-		tb.Fatal(err)
+		result = err.Error()
 	}
-	tb.Cleanup(s.Close)
-	keys := make([]tokens.Key, entries)
-	for i := range keys {
-		keys[i] = key
-		keys[i].Tenant = fmt.Sprintf("%036d", i)
-		if _, _, err := s.Token(context.Background(), keys[i]); err != nil {
-			tb.Fatal(err)
-		}
+	if tok.Access.IsZero() != (err != nil) {
+		result = "token and error at once"
 	}
-	return s, keys
+	a.acquired = append(a.acquired, fmt.Sprint(why, " ", result, " ", took.Round(time.Millisecond)))
 }
 
-func TestLookupAllocatesNothing(t *testing.T) {
-	s, keys := newStore(t, 10)
-	ctx := context.Background()
-	if n := testing.AllocsPerRun(1000, func() { _, _, _ = s.Token(ctx, keys[3]) }); n != 0 {
-		t.Errorf("allocations per lookup = %v, want 0", n)
-	}
-}
-
-// BenchmarkLookup puts the store beside the bare LRU with the same key.
-func BenchmarkLookup(b *testing.B) {
-	for _, n := range []int{1, 1000, 10_000} {
-		s, keys := newStore(b, n)
-		bare, err := lru.New[tokens.Key, *tokens.Token](n + 1)
-		if err != nil {
-			b.Fatal(err)
+func TestClosedStoreServesWhatItHoldsAndAsksForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, authority := newStore(t)
+		get(t, store, graph, "T1", tokens.FromIdentityProvider)
+		authority.becomes(hang)
+		got := make(chan error)
+		go func() {
+			_, _, err := store.Token(context.Background(), key("hangs"))
+			got <- err
+		}()
+		synctest.Wait()
+		began := time.Now()
+		go store.Close()
+		if err := <-got; !errors.Is(err, tokens.ErrClosed) {
+			t.Errorf("Token() under way when the store closed = %v, want ErrClosed", err)
 		}
-		for _, k := range keys {
-			bare.Add(k, &tokens.Token{})
+		store.Close()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("Close took %v, want the hanging acquisition cancelled at once", took)
 		}
-		b.Run(fmt.Sprintf("store/%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			ctx := context.Background()
-			i := 0
-			for b.Loop() {
-				_, _, _ = s.Token(ctx, keys[i%n])
-				i++
-			}
-		})
-		b.Run(fmt.Sprintf("lru/%d", n), func(b *testing.B) {
-			i := 0
-			for b.Loop() {
-				_, _ = bare.Get(keys[i%n])
-				i++
-			}
-		})
-	}
-}
-
-func ExampleStore() {
-	s, err := tokens.New(tokens.Config{Acquirer: &endpoint{lifetime: time.Hour}, Entries: 10, Memory: 1 << 20})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer s.Close()
-	_, first, _ := s.Token(context.Background(), key)
-	_, second, _ := s.Token(context.Background(), key)
-	fmt.Println(first, second)
-	// Output: identity_provider cache
+		get(t, store, graph, "T1", tokens.FromCache)
+		if err := refused(t, store, key("new")); !errors.Is(err, tokens.ErrClosed) {
+			t.Errorf("Token() of a closed store = %v, want ErrClosed", err)
+		}
+		authority.wants(t, 2, "none after Close")
+	})
 }
