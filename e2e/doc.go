@@ -3,6 +3,6 @@
 // Java and the Graph SDK, with tokens of a certified authorization server, and
 // squid on the way out. There is nothing in it but tests.
 //
-// install.sh installs what they need. A tool that is missing is a failure:
+// make clients installs what they need. A tool that is missing is a failure:
 // nothing is skipped.
 package e2e
