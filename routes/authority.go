@@ -162,7 +162,8 @@ func mapHost(host string) (string, error) {
 		return host, nil
 	}
 	mapped, err := idna.Lookup.ToASCII(host)
-	if err != nil {
+	// IDNA turns broken UTF-8 into a replacement character, and that into a name.
+	if err != nil || !utf8.ValidString(host) {
 		return "", fmt.Errorf("%w: %q: no valid international name", ErrAuthority, host)
 	}
 	return mapped, nil

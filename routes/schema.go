@@ -152,7 +152,7 @@ func vocabulary(word string) bool {
 func nearest(key string, fs []Field) string {
 	best, name := 3, ""
 	for _, f := range fs {
-		if d := distance(key, f.Key); d < best && 2*d < max(len(key), len(f.Key)) {
+		if d := distance(key, f.Key); d < best && 2*d <= max(len(key), len(f.Key)) {
 			best, name = d, f.Key
 		}
 	}
