@@ -51,6 +51,13 @@ func begin(t testing.TB, g *gateway, path string) *load {
 // finish ends the load and checks that not one call of it failed.
 func (l *load) finish(t testing.TB) {
 	t.Helper()
+	// However quick the change was, the load must have gone on beside it.
+	for range 1000 {
+		if l.calls.Load() >= 50 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	close(l.stop)
 	l.wg.Wait()
 	l.failed.Range(func(what, _ any) bool {
