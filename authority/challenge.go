@@ -26,18 +26,22 @@ type Challenge struct {
 }
 
 // ParseChallenge reads the lines of WWW-Authenticate. Several challenges may
-// share one line (RFC 9110 §11.6.1); the first that asks for claims counts, if
-// its error is insufficient_claims or it has none. Names are read in any case,
-// values quoted or bare, claims in any base64, percent-encoded, or plain. What
-// cannot be read is an error and asks for nothing.
+// share one line (RFC 9110 §11.6.1); the first Bearer or PoP challenge that asks
+// for claims counts, if its error is insufficient_claims or it has none. Names
+// are read in any case, values quoted or bare, claims in any base64,
+// percent-encoded, or plain. What cannot be read asks for nothing; claims that
+// cannot are an error besides.
 func ParseChallenge(lines []string) (Challenge, error) {
 	for _, line := range lines {
 		if len(line) > maxChallenge {
 			return Challenge{}, errChallenge
 		}
-		for _, params := range challenges(line) {
-			claims, ok := params["claims"]
-			if reason := params["error"]; !ok || reason != "" && !strings.EqualFold(reason, "insufficient_claims") {
+		for _, c := range challenges(line) {
+			claims, ok := c.params["claims"]
+			if c.scheme != "bearer" && c.scheme != "pop" {
+				continue
+			}
+			if reason := c.params["error"]; !ok || reason != "" && !strings.EqualFold(reason, "insufficient_claims") {
 				continue
 			}
 			text, err := decodeClaims(claims)
@@ -47,11 +51,19 @@ func ParseChallenge(lines []string) (Challenge, error) {
 	return Challenge{}, nil
 }
 
-// challenges cuts a line into the parameters of each challenge. It is
-// tolerant: a word followed by another word begins a challenge, a word followed
-// by = is a parameter, and values may be bare although they hold : / or =.
-func challenges(line string) []map[string]string {
-	var all []map[string]string
+// schemed is one challenge: its scheme, and its parameters by name, all names
+// in lower case. The first of several parameters of one name counts.
+type schemed struct {
+	scheme string
+	params map[string]string
+}
+
+// challenges cuts a line into its challenges. It is tolerant: a word followed
+// by another word begins a challenge, a word followed by = is a parameter, and
+// values may be bare although they hold : / or =. A quotation that is never
+// closed takes the challenge it stands in with it: it was cut off.
+func challenges(line string) []schemed {
+	var all []schemed
 	rest := line
 	for {
 		rest = strings.TrimLeft(rest, " \t,")
@@ -70,29 +82,33 @@ func challenges(line string) []map[string]string {
 			rest = rest[1:]
 		case strings.HasPrefix(after, "="):
 			var value string
-			value, rest = paramValue(strings.TrimLeft(after[1:], " \t"))
-			if len(all) == 0 {
-				all = append(all, map[string]string{})
+			var closed bool
+			value, rest, closed = paramValue(strings.TrimLeft(after[1:], " \t"))
+			if len(all) == 0 { // before any scheme
+				all = append(all, schemed{params: map[string]string{}})
 			}
-			if params := all[len(all)-1]; word != "" {
-				if _, twice := params[word]; !twice {
-					params[word] = value
-				}
+			if !closed {
+				return all[:len(all)-1]
+			}
+			params := all[len(all)-1].params
+			if _, twice := params[word]; word != "" && !twice {
+				params[word] = value
 			}
 		default: // a scheme
-			all = append(all, map[string]string{})
+			all = append(all, schemed{word, map[string]string{}})
 		}
 	}
 }
 
-// paramValue reads a quoted string or a bare value off the front of s.
-func paramValue(s string) (value, rest string) {
+// paramValue reads a quoted string or a bare value off the front of s. closed
+// is false for a quoted string without its end.
+func paramValue(s string) (value, rest string, closed bool) {
 	if !strings.HasPrefix(s, `"`) {
 		end := strings.IndexAny(s, " \t,")
 		if end < 0 {
 			end = len(s)
 		}
-		return s[:end], s[end:]
+		return s[:end], s[end:], true
 	}
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {
@@ -102,17 +118,17 @@ func paramValue(s string) (value, rest string) {
 				b.WriteByte(s[i])
 			}
 		case '"':
-			return b.String(), s[i+1:]
+			return b.String(), s[i+1:], true
 		default:
 			b.WriteByte(s[i])
 		}
 	}
-	return b.String(), "" // never closed
+	return "", "", false
 }
 
 // decodeClaims returns the JSON text of an object.
 func decodeClaims(s string) (string, error) {
-	if strings.Contains(s, "%") {
+	if s = strings.TrimSpace(s); strings.Contains(s, "%") && !strings.HasPrefix(s, "{") {
 		plain, err := url.PathUnescape(s)
 		if err != nil {
 			return "", errChallenge

@@ -109,7 +109,7 @@ func (id *identity) refusal(a answer, m members, p proof) *Error {
 		Host:          id.host,
 		Entra:         id.credential.Entra(),
 		Status:        a.status,
-		Code:          identifier(m.text("error"), p.hidden),
+		Code:          errorCode(m.text("error"), p.hidden),
 		Suberror:      identifier(m.text("suberror"), p.hidden),
 		TraceID:       identifier(first(m.text("trace_id"), a.header.Get("x-ms-request-id")), p.hidden),
 		CorrelationID: identifier(first(m.text("correlation_id"), a.header.Get("client-request-id"), a.requestID), p.hidden),
@@ -192,7 +192,7 @@ func (id *identity) enrich(e *Error) {
 	switch e.AADSTS {
 	case 700024, 500133, 50013:
 		if d := id.state.clockSkew(); d != 0 {
-			e.Remedy = fmt.Sprintf("this machine's clock is %s %s: turn on time synchronisation; otherwise: %s", skewText(d), id.host, e.Remedy)
+			e.Remedy = fmt.Sprintf("this machine's clock is %s %s; %s", skewText(d), id.host, e.Remedy)
 		}
 	case 7000215:
 		if id.guid {
@@ -262,6 +262,15 @@ func retryAfter(a answer) (time.Duration, bool) {
 		wait = time.Duration(min(n, uint64(longestQuiet/time.Second))) * time.Second
 	}
 	return min(max(wait, time.Second), longestQuiet), true
+}
+
+// errorCode is an identifier, and any code of the standards as it is: a secret
+// that happens to be part of one must not turn the refusal into another.
+func errorCode(s string, hidden []string) string {
+	if _, standard := adviseOAuth(s); standard {
+		return s
+	}
+	return identifier(s, hidden)
 }
 
 func first(list ...string) string {

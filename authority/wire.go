@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,7 +20,7 @@ import (
 const (
 	// requestTimeout bounds one acquisition, from the proof to the last byte.
 	requestTimeout = 30 * time.Second
-	// connectTimeout bounds the default dialer.
+	// connectTimeout bounds one attempt of the default dialer.
 	connectTimeout = 5 * time.Second
 	// answerLimit bounds an answer's body, in bytes. Real ones have a few KiB.
 	answerLimit = 1 << 20
@@ -35,9 +36,16 @@ const (
 // newTransport returns the way to token endpoints. It is its own, so that
 // HTTP_PROXY, which may well point at this gateway, has no say.
 func newTransport(dialer Dialer, roots *x509.CertPool) *http.Transport {
+	// A Transport dials apart from the request that asked for it, so that a
+	// dial without a bound of its own could hold one of MaxConnsPerHost for ever.
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		return dialer.DialContext(ctx, network, addr)
+	}
 	return &http.Transport{
 		Proxy:                  nil,
-		DialContext:            dialer.DialContext,
+		DialContext:            dial,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxConnsPerHost:        16,
