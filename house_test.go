@@ -39,6 +39,8 @@ var homes = map[string][]string{
 	"github.com/google/uuid":                 {"authority", "sandbox"},
 	"go.yaml.in/yaml":                        {"routes"},
 	"golang.org/x/net":                       {"routes"},
+	"software.sslmate.com/src/go-pkcs12":     {"authority"},
+	"github.com/youmark/pkcs8":               {"authority"},
 	"golang.org/x/sys":                       {"gate"},
 	"golang.org/x/crypto/x509roots/fallback": {"cmd/gateway"},
 }

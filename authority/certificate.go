@@ -2,6 +2,7 @@ package authority
 
 import (
 	"bytes"
+	"context"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // the portal names certificates by it; nothing is proven with it
 	"crypto/sha256"
@@ -113,7 +114,7 @@ func (l Leaf) check(now time.Time) error {
 // prove signs as Entra wants it now: PS256, the leaf named by x5t#S256, the
 // exact token endpoint as the one audience. aud is a plain string on purpose:
 // jwt.RegisteredClaims would write an array.
-func (p certificateProver) prove() (proof, error) {
+func (p certificateProver) prove(context.Context) (proof, error) {
 	now := time.Now()
 	if err := p.leaf.check(now); err != nil {
 		return proof{}, err

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -28,9 +29,9 @@ type federatedProver struct {
 // nothing about who the client is, drops no tokens.
 func (id *identity) loadFederated(now time.Time) []Finding {
 	c := &id.credential
-	p := federatedProver{clientID: c.ClientID, file: c.FederatedTokenFile}
+	p := federatedProver{clientID: c.ClientID, file: c.FederatedToken.File}
 	id.kind, id.prover = kindFederated, p
-	id.fingerprint = id.fingerprintOf(c.FederatedTokenFile)
+	id.fingerprint = id.fingerprintOf(c.FederatedToken.File)
 	if _, _, err := p.read(now); err != nil {
 		id.state.note(id.local(err))
 		return []Finding{{Credential: c.Name, Message: err.Error(), Remedy: remedyOf(err)}}
@@ -38,7 +39,7 @@ func (id *identity) loadFederated(now time.Time) []Finding {
 	return nil
 }
 
-func (p federatedProver) prove() (proof, error) {
+func (p federatedProver) prove(context.Context) (proof, error) {
 	assertion, facts, err := p.read(time.Now())
 	if err != nil {
 		return proof{}, err

@@ -15,7 +15,7 @@ import (
 func federated(t testing.TB, host, path string) *routes.Credential {
 	t.Helper()
 	c := entra(t, host)
-	c.ClientSecret, c.FederatedTokenFile = secrets.Ref{}, path
+	c.ClientSecret, c.FederatedToken = secrets.Ref{}, &routes.FederatedToken{File: path}
 	return c
 }
 

@@ -24,6 +24,7 @@ const (
 	kindSecret      = "client_secret"
 	kindCertificate = "client_certificate"
 	kindFederated   = "federated_token"
+	kindManaged     = "managed_identity"
 )
 
 // trust tells one set of roots from another: the digest of the CA file, or
@@ -38,6 +39,7 @@ type identity struct {
 	host        string // of the endpoint, with a port if it names one
 	fingerprint string
 	prover      prover
+	managed     *managedIdentity // instead of prover; its host is asked and no endpoint
 	leaf        *Leaf
 	guid        bool // the secret looks like a secret's ID
 
@@ -181,8 +183,10 @@ func (id *identity) loadProof(now time.Time) ([]Finding, error) {
 		return id.loadSecret()
 	case c.ClientCertificate != nil:
 		return id.loadCertificate(now)
-	case c.FederatedTokenFile != "":
+	case c.FederatedToken != nil:
 		return id.loadFederated(now), nil
+	case c.ManagedIdentity != nil:
+		return id.loadManaged()
 	}
 	return nil, &trouble{
 		what:   "no secret, certificate or federated token is named",

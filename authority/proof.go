@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"context"
 	"encoding/base64"
 	"net/url"
 	"strings"
@@ -16,8 +17,8 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 // A prover proves to a token endpoint who the client is.
 type prover interface {
 	// prove makes the proof for one request. An error is a [trouble], found
-	// before anything was sent.
-	prove() (proof, error)
+	// before anything was sent, or the [*Error] of whoever was asked for it.
+	prove(ctx context.Context) (proof, error)
 }
 
 // proof is what one request carries of the credential.
@@ -69,7 +70,7 @@ func (id *identity) loadSecret() ([]Finding, error) {
 
 // prove puts the secret into the body, or into a Basic header, for which both
 // halves are form-encoded first (RFC 6749 §2.3.1).
-func (p secretProver) prove() (proof, error) {
+func (p secretProver) prove(context.Context) (proof, error) {
 	secret := p.secret.Reveal()
 	encoded := url.QueryEscape(secret)
 	if !p.basic {

@@ -93,10 +93,13 @@ func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (t
 type question struct{ scope, claims string }
 
 func (d *Directory) acquire(ctx context.Context, id *identity, q question) (tokens.Token, *Error) {
+	if id.managed != nil {
+		return id.managed.acquire(ctx, id, q)
+	}
 	if id.prover == nil {
 		return tokens.Token{}, id.local(&trouble{what: id.reason, remedy: id.remedy})
 	}
-	p, err := id.prover.prove()
+	p, err := id.prover.prove(ctx)
 	if err != nil {
 		return tokens.Token{}, id.local(err)
 	}
@@ -105,7 +108,7 @@ func (d *Directory) acquire(ctx context.Context, id *identity, q question) (toke
 		return token, e
 	}
 	// The file may have been rotated between reading and refusal.
-	again, err := id.prover.prove()
+	again, err := id.prover.prove(ctx)
 	if err != nil || again.form.Get("client_assertion") == p.form.Get("client_assertion") {
 		return token, e
 	}

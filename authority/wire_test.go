@@ -219,10 +219,10 @@ func TestUnusableCredentialIsNotReadyAndNothingIsSent(t *testing.T) {
 			c.ClientSecret, c.ClientCertificate = secrets.Ref{}, &routes.Certificate{File: expired}
 		}, "expired"},
 		"stale federated token": {func(c *routes.Credential) {
-			c.ClientSecret, c.FederatedTokenFile = secrets.Ref{}, secretFile(t, stale).File
+			c.ClientSecret, c.FederatedToken = secrets.Ref{}, &routes.FederatedToken{File: secretFile(t, stale).File}
 		}, "stale"},
 		"no JWT": {func(c *routes.Credential) {
-			c.ClientSecret, c.FederatedTokenFile = secrets.Ref{}, secretFile(t, "not a token").File
+			c.ClientSecret, c.FederatedToken = secrets.Ref{}, &routes.FederatedToken{File: secretFile(t, "not a token").File}
 		}, "JWT"},
 		"incomplete environment": {func(c *routes.Credential) { c.Missing = "AZURE_TENANT_ID is not set" }, "AZURE_TENANT_ID"},
 	}

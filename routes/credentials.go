@@ -81,7 +81,8 @@ func (p *parser) credential(name string, e entry) *Credential {
 	}
 	if x, ok := m.items["federated_token"]; ok {
 		token := p.open(x, "federated_token")
-		if c.FederatedTokenFile = token.path("file"); c.FederatedTokenFile == "" && len(token.later) == 0 {
+		c.FederatedToken = &FederatedToken{File: token.path("file")}
+		if c.FederatedToken.File == "" && len(token.later) == 0 {
 			p.refuse(x.at, finding{"file is missing", "name the file that holds the token"})
 		}
 	}
@@ -264,7 +265,7 @@ func environmentProof(c *Credential, get func(string) string) (missing []string)
 			missing = append(missing, "a certificate with a password is not yet supported; convert it to PEM and unset AZURE_CLIENT_CERTIFICATE_PASSWORD")
 		}
 	case get("AZURE_FEDERATED_TOKEN_FILE") != "":
-		c.FederatedTokenFile, c.Origin = get("AZURE_FEDERATED_TOKEN_FILE"), "federated token from AZURE_FEDERATED_TOKEN_FILE"
+		c.FederatedToken, c.Origin = &FederatedToken{File: get("AZURE_FEDERATED_TOKEN_FILE")}, "federated token from AZURE_FEDERATED_TOKEN_FILE"
 	default:
 		missing = append(missing, "none of AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH, AZURE_FEDERATED_TOKEN_FILE is set")
 	}

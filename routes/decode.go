@@ -29,6 +29,8 @@ type parser struct {
 	env  Env
 	base string // folder that relative paths are relative to; "" leaves them
 
+	allowExec bool // {exec: …} references may be run
+
 	declared map[*Credential]place // where each credential of the file stands
 
 	merged int // keys that << has brought in so far, see maxMerged

@@ -13,9 +13,16 @@ import (
 // may write it may send the gateway's tokens anywhere.
 const writableByOthers = 0o022
 
+// An Option changes how a file is understood.
+type Option func(*parser)
+
+// AllowExec gives leave to run the commands of {exec: …} references. Without
+// it they are understood, and whoever reads one is refused.
+func AllowExec() Option { return func(p *parser) { p.allowExec = true } }
+
 // Load reads and understands a file. Its relative paths become relative to its
 // own folder.
-func Load(path string, env Env) (*Table, error) {
+func Load(path string, env Env, opts ...Option) (*Table, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("routes.yaml: %w; name it by --config or GATEWAY_CONFIG", err)
@@ -36,7 +43,7 @@ func Load(path string, env Env) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseIn(base, path, src, env)
+	return parseIn(input{base, path, src}, env, opts)
 }
 
 // FindFile is where routes.yaml is: the flag, else $GATEWAY_CONFIG, else
@@ -61,17 +68,18 @@ func FindFile(flag string, env Env) string {
 type File struct {
 	path    string
 	env     Env
+	opts    []Option
 	loading sync.Mutex // one Reload at a time
 	table   atomic.Pointer[Table]
 }
 
 // Open loads the file for the first time.
-func Open(path string, env Env) (*File, error) {
-	t, err := Load(path, env)
+func Open(path string, env Env, opts ...Option) (*File, error) {
+	t, err := Load(path, env, opts...)
 	if err != nil {
 		return nil, err
 	}
-	f := &File{path: path, env: env}
+	f := &File{path: path, env: env, opts: opts}
 	f.table.Store(t)
 	return f, nil
 }
@@ -84,7 +92,7 @@ func (f *File) Table() *Table { return f.table.Load() }
 func (f *File) Reload() (*Table, error) {
 	f.loading.Lock()
 	defer f.loading.Unlock()
-	t, err := Load(f.path, f.env)
+	t, err := Load(f.path, f.env, f.opts...)
 	if err != nil {
 		return nil, err
 	}

@@ -107,9 +107,18 @@ func (t *Table) Files() []string {
 	}
 	add(t.path, t.Listen.AdminKey.File)
 	for _, c := range t.Credentials {
-		add(c.ClientSecret.File, c.FederatedTokenFile, c.CAFile)
-		if c.ClientCertificate != nil {
-			add(c.ClientCertificate.File, c.ClientCertificate.KeyFile)
+		add(c.ClientSecret.File, c.CAFile)
+		if x := c.ClientCertificate; x != nil {
+			add(x.File, x.KeyFile, x.Password.File)
+		}
+		if c.ClientKey != nil {
+			add(c.ClientKey.File)
+		}
+		if x := c.FederatedToken; x != nil {
+			add(x.File)
+			if x.URL != nil {
+				add(x.URL.Secret.File)
+			}
 		}
 	}
 	for _, r := range t.Routes {

@@ -22,16 +22,26 @@ const maxEntries = 100_000_000
 // Parse understands src, or returns [Mistakes]: all of them at once. It opens
 // no file. Relative paths stay as they are; see [Load].
 func Parse(name string, src []byte, env Env) (*Table, error) {
-	return parseIn("", name, src, env)
+	return parseIn(input{name: name, text: src}, env, nil)
 }
 
-func parseIn(base, name string, src []byte, env Env) (*Table, error) {
-	p := &parser{report: &report{src: newSource(name, string(src)), broken: map[place]bool{}}, env: env, base: base, declared: map[*Credential]place{}}
-	root := p.tree(src)
+// input is a file's content. base is the folder that its relative paths are
+// relative to; "" leaves them.
+type input struct {
+	base, name string
+	text       []byte
+}
+
+func parseIn(in input, env Env, opts []Option) (*Table, error) {
+	p := &parser{report: &report{src: newSource(in.name, string(in.text)), broken: map[place]bool{}}, env: env, base: in.base, declared: map[*Credential]place{}}
+	for _, opt := range opts {
+		opt(p)
+	}
+	root := p.tree(in.text)
 	if root == nil {
 		return nil, p.mistakes
 	}
-	t := &Table{Name: name}
+	t := &Table{Name: in.name}
 	m := p.open(entry{at(root, ""), root}, "")
 	p.version(m)
 	p.listen(m, t)
@@ -46,7 +56,7 @@ func parseIn(base, name string, src []byte, env Env) (*Table, error) {
 	sortMistakes(p.warnings)
 	t.Warnings = p.warnings
 	t.index = newIndex(t.Routes)
-	t.path = name
+	t.path = in.name
 	return t, nil
 }
 

@@ -87,7 +87,9 @@ func outcome(src []byte, env routes.Env) string {
 		if c.ClientCertificate != nil {
 			show(&b, "certificate", c.ClientCertificate.File+" key "+c.ClientCertificate.KeyFile)
 		}
-		show(&b, "federated", c.FederatedTokenFile)
+		if c.FederatedToken != nil {
+			show(&b, "federated", c.FederatedToken.File)
+		}
 		show(&b, "method", c.AuthMethod)
 		show(&b, "params", fmt.Sprint(c.TokenParams))
 		show(&b, "ca", c.CAFile)

@@ -37,8 +37,9 @@ type Listen struct {
 }
 
 // Credential is who the gateway is towards one token endpoint. Exactly one of
-// ClientSecret, ClientCertificate and FederatedTokenFile is set, except for
-// the implicit credential when the environment names none ([Credential.Missing]).
+// ClientSecret, ClientCertificate, ClientKey, FederatedToken and ManagedIdentity
+// is set, except for the implicit credential when the environment names none
+// ([Credential.Missing]).
 type Credential struct {
 	Name string
 	Line int // in the file; 0 for the implicit one
@@ -48,15 +49,31 @@ type Credential struct {
 	Cloud         string // public, usgov, usgov-dod, china
 	AuthorityHost string // https://host[:port] without a final slash, http for loopback only
 
-	// Any other OAuth2 server.
-	TokenEndpoint string // absolute URL; "" for Entra
+	// CAE declares the capability cp1: tokens live for a day and are revoked
+	// by claims challenges.
+	CAE bool
 
-	ClientID           string
-	ClientSecret       secrets.Ref
-	ClientCertificate  *Certificate
-	FederatedTokenFile string // absolute or relative to the working directory
+	// Any other OAuth2 server: one of the two, absolute URLs; both "" for Entra.
+	TokenEndpoint string
+	Issuer        string // its metadata names the token endpoint (RFC 8414)
 
-	// AuthMethod is client_secret_post or client_secret_basic (RFC 7591).
+	ClientID          string
+	ClientSecret      secrets.Ref
+	ClientCertificate *Certificate
+	ClientKey         *ClientKey // private_key_jwt at servers other than Entra
+	FederatedToken    *FederatedToken
+	ManagedIdentity   *ManagedIdentity
+
+	// AssertionClaims are signed into a certificate's assertion beside its own
+	// claims: values as encoding/json decodes them, none of the registered names.
+	AssertionClaims map[string]any
+	// Fallback is the credential to go on with when this one is refused as
+	// invalid_client; "" for none. It names another of the table, and no
+	// chain of them is a ring.
+	Fallback string
+
+	// AuthMethod is client_secret_post, client_secret_basic or private_key_jwt
+	// (RFC 7591); "" lets the metadata of Issuer decide.
 	AuthMethod string
 	// TokenParams are added to the form of the token request, in this order.
 	TokenParams []Param
@@ -73,23 +90,68 @@ type Credential struct {
 }
 
 // Entra tells whether the token endpoint is Microsoft Entra's.
-func (c *Credential) Entra() bool { return c.TokenEndpoint == "" }
+func (c *Credential) Entra() bool { return c.TokenEndpoint == "" && c.Issuer == "" }
 
 // Endpoint is the token endpoint's absolute URL, which is also the audience of
-// a certificate assertion.
+// a certificate assertion. It is "" for an Issuer, whose metadata names it, and
+// for a managed identity, whose host does.
 func (c *Credential) Endpoint() string {
-	if c.TokenEndpoint != "" {
+	switch {
+	case c.TokenEndpoint != "":
 		return c.TokenEndpoint
+	case c.Issuer != "", c.ManagedIdentity != nil:
+		return ""
 	}
 	return c.AuthorityHost + "/" + c.TenantID + "/oauth2/v2.0/token"
 }
 
-// Certificate names the files of a certificate credential. KeyFile is "" when
-// File holds the key too.
+// Certificate names the files of a certificate credential, PEM or PKCS#12.
+// KeyFile is "" when File holds the key too.
 type Certificate struct {
 	File, KeyFile string
-	Password      secrets.Ref
+	Password      secrets.Ref // of a PKCS#12 file or an encrypted PEM key; zero for none
+	SendChain     bool        // put the chain into x5c
 }
+
+// ClientKey signs the assertions of private_key_jwt (RFC 7523 §2.2).
+type ClientKey struct {
+	File string // PEM
+	KID  string // "" sends none
+	Alg  string // a JWS algorithm (RFC 7518, RFC 8037); "" is worked out from key and metadata
+}
+
+// FederatedToken is where a token of another issuer comes from. Exactly one of
+// File, ManagedIdentity, URL, GCP and Exec is set.
+type FederatedToken struct {
+	File            string // absolute or relative to the working directory
+	ManagedIdentity *ManagedIdentity
+	URL             *TokenURL
+	GCP             *GCPIdentity
+	Exec            secrets.Ref // a command that prints the token
+
+	// Audience is asked of the sources that can be asked.
+	Audience string
+	// IdentityBinding sends the token request to the token proxy of AKS that
+	// AZURE_KUBERNETES_TOKEN_PROXY and its kin describe. For File alone.
+	IdentityBinding bool
+}
+
+// TokenURL is a federated token's source that is asked by GET, as that of
+// GitHub Actions. The audience is added as a query parameter of that name.
+type TokenURL struct {
+	Address string      // https, http for loopback only
+	Header  string      // canonical name of the header that holds the secret
+	Format  string      // of the header's value; holds {secret} once
+	Secret  secrets.Ref // zero: no header is sent
+	Member  string      // of the JSON answer that holds the token
+}
+
+// GCPIdentity is the metadata server of Google Cloud.
+type GCPIdentity struct{ ServiceAccount string } // "default", or an e-mail address
+
+// ManagedIdentity picks one of the host's identities. All empty is the
+// system-assigned one; at most one is set.
+type ManagedIdentity struct{ ClientID, ObjectID, ResourceID string }
 
 // Param is one form field or header.
 type Param struct{ Name, Value string }
@@ -108,7 +170,17 @@ type Route struct {
 	TLS        TLS
 	Inject     Inject
 	SetHeaders []Param // canonical names
-	Replay     int64   // bytes kept for the second try; 0: no second try
+	// DefaultHeaders are set on requests whose caller sent no such field.
+	DefaultHeaders []Param
+	// DateHeader is a field that gets the time of sending (RFC 9110 §5.6.7)
+	// when the caller sent none; "" for no such field.
+	DateHeader string
+	// Second is a further token that the API wants beside the first; nil for none.
+	Second *SecondToken
+	// SignIn: the API answers 203, or redirects to a sign-in page, where
+	// others answer 401.
+	SignIn bool
+	Replay int64 // bytes kept for the second try; 0: no second try
 	// ResponseHeaderTimeout is how long the upstream may take to answer.
 	ResponseHeaderTimeout time.Duration
 	// CookiesPass lets every Set-Cookie through, not only those of load balancers.
@@ -118,8 +190,12 @@ type Route struct {
 // TLS is how the upstream leg is secured beyond the defaults. All are "" by default.
 type TLS struct{ CAFile, ClientCertificateFile, ClientKeyFile, ServerName string }
 
-// Inject is where the token goes. Format holds "{token}" once.
+// Inject is where the token goes. Format holds "{token}" once; what stands
+// there is the token as it is, which needs no escaping in a query's value.
 type Inject struct{ Header, Format string }
+
+// SecondToken is a token in a field of its own, of the route's credential.
+type SecondToken struct{ Header, Scope string }
 
 // Egress says what happens beyond the routes, and through which next hop.
 type Egress struct {

@@ -14,30 +14,37 @@ var ErrUnresolved = errors.New("secret cannot be read")
 // maxSize bounds a secret's file, in bytes.
 const maxSize = 1 << 20
 
-// Ref says where a secret lives: exactly one of Env and File is set, and the
-// zero value names nothing.
+// Ref says where a secret lives: exactly one of Env, File and Exec is set, and
+// the zero value names nothing.
 type Ref struct {
-	Env  string // name of an environment variable
-	File string // path, absolute or relative to the working directory
+	Env  string   // name of an environment variable
+	File string   // path, absolute or relative to the working directory
+	Exec []string // absolute path of a command, and its arguments
+	// MayRun is the operator's leave to run Exec; without, Read refuses.
+	MayRun bool
 }
 
 // IsZero tells whether the reference names nothing.
-func (r Ref) IsZero() bool { return r == Ref{} }
+func (r Ref) IsZero() bool { return r.Env == "" && r.File == "" && len(r.Exec) == 0 }
 
-// String names the source, never the secret: "env NAME" or "file /path".
+// String names the source, never the secret: "env NAME", "file /path" or
+// "exec /command", without its arguments.
 func (r Ref) String() string {
 	switch {
 	case r.Env != "":
 		return "env " + r.Env
 	case r.File != "":
 		return "file " + r.File
+	case len(r.Exec) > 0:
+		return "exec " + r.Exec[0]
 	}
 	return "none"
 }
 
-// Read fetches the secret anew. Trailing line ends are cut from a file, as
-// editors and echo add them. A missing, empty or oversized source is an error
-// that wraps [ErrUnresolved].
+// Read fetches the secret anew. Trailing line ends are cut from a file and from
+// a command's output, as editors and echo add them. A missing, empty or
+// oversized source, and a command that fails or takes more than 10 s, is an
+// error that wraps [ErrUnresolved].
 func (r Ref) Read() (Secret, error) {
 	var value string
 	switch {
@@ -49,6 +56,12 @@ func (r Ref) Read() (Secret, error) {
 		value = v
 	case r.File != "":
 		b, err := readBounded(r.File)
+		if err != nil {
+			return Secret{}, fmt.Errorf("%w: %w", ErrUnresolved, err)
+		}
+		value = strings.TrimRight(string(b), "\r\n")
+	case len(r.Exec) > 0:
+		b, err := r.run()
 		if err != nil {
 			return Secret{}, fmt.Errorf("%w: %w", ErrUnresolved, err)
 		}

@@ -73,6 +73,13 @@ func TestRefReadsItsSource(t *testing.T) {
 		{"empty file", secrets.Ref{File: write("empty", "\n")}, ""},
 		{"missing file", secrets.Ref{File: filepath.Join(dir, "none")}, ""},
 		{"huge file", secrets.Ref{File: write("huge", strings.Repeat("x", 1<<20+1))}, ""},
+		{"command", secrets.Ref{Exec: []string{"/bin/sh", "-c", "printf 'a b\\n'"}, MayRun: true}, "a b"},
+		{"command without leave", secrets.Ref{Exec: []string{"/bin/sh", "-c", "echo x"}}, ""},
+		{"relative command", secrets.Ref{Exec: []string{"sh", "-c", "echo x"}, MayRun: true}, ""},
+		{"command that fails", secrets.Ref{Exec: []string{"/bin/sh", "-c", "echo x; exit 3"}, MayRun: true}, ""},
+		{"command that is none", secrets.Ref{Exec: []string{"/nonexistent/command"}, MayRun: true}, ""},
+		{"command that prints nothing", secrets.Ref{Exec: []string{"/bin/true"}, MayRun: true}, ""},
+		{"command that prints on and on", secrets.Ref{Exec: []string{"/bin/sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"}, MayRun: true}, ""},
 		{"nothing", secrets.Ref{}, ""},
 	}
 	for _, tt := range tests {
