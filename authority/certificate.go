@@ -44,7 +44,6 @@ type Leaf struct {
 // millisecond or two and a token lives for an hour.
 type certificateProver struct {
 	clientID string
-	audience string
 	key      *rsa.PrivateKey
 	leaf     Leaf
 	x5t      string // base64url of the leaf's SHA-256, unpadded
@@ -71,7 +70,6 @@ func (id *identity) loadCertificate(now time.Time) ([]Finding, error) {
 	id.leaf = &info
 	id.prover = certificateProver{
 		clientID: c.ClientID,
-		audience: id.endpoint,
 		key:      key,
 		leaf:     info,
 		x5t:      base64.RawURLEncoding.EncodeToString(sum[:]),
@@ -114,13 +112,13 @@ func (l Leaf) check(now time.Time) error {
 // prove signs as Entra wants it now: PS256, the leaf named by x5t#S256, the
 // exact token endpoint as the one audience. aud is a plain string on purpose:
 // jwt.RegisteredClaims would write an array.
-func (p certificateProver) prove(context.Context) (proof, error) {
+func (p certificateProver) prove(_ context.Context, to target) (proof, error) {
 	now := time.Now()
 	if err := p.leaf.check(now); err != nil {
 		return proof{}, err
 	}
 	token := jwt.NewWithClaims(jwt.SigningMethodPS256, jwt.MapClaims{
-		"aud": p.audience,
+		"aud": to.endpoint,
 		"iss": p.clientID,
 		"sub": p.clientID,
 		"jti": uuid.NewString(),

@@ -93,7 +93,7 @@ func (d *Directory) Replace(creds []*routes.Credential) []Finding {
 	}
 	var findings []Finding
 	for _, c := range creds {
-		id, found := prev.renew(c, next.generation)
+		id, found := prev.renew(c, d.dialer, next.generation)
 		d.connect(id, prev, next)
 		next.identities = append(next.identities, id)
 		findings = append(findings, found...)
@@ -108,9 +108,9 @@ func (d *Directory) Replace(creds []*routes.Credential) []Finding {
 }
 
 // renew loads c, or keeps what the snapshot has of it, or gives it up.
-func (s *snapshot) renew(c *routes.Credential, generation int) (*identity, []Finding) {
+func (s *snapshot) renew(c *routes.Credential, dialer Dialer, generation int) (*identity, []Finding) {
 	last := s.same(c)
-	id, findings, err := load(c, time.Now())
+	id, findings, err := load(c, dialer, time.Now())
 	if err == nil {
 		if last != nil && last.fingerprint == id.fingerprint {
 			id.state.inherit(last.state)

@@ -39,7 +39,7 @@ func (id *identity) loadFederated(now time.Time) []Finding {
 	return nil
 }
 
-func (p federatedProver) prove(context.Context) (proof, error) {
+func (p federatedProver) prove(context.Context, target) (proof, error) {
 	assertion, facts, err := p.read(time.Now())
 	if err != nil {
 		return proof{}, err

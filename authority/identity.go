@@ -46,6 +46,7 @@ type identity struct {
 	roots     *x509.CertPool // nil: the system's
 	trust     trust
 	transport *http.Transport
+	dialer    Dialer // of the directory
 
 	reason, remedy string // why not ready, or why the last good one is in use
 	state          *state
@@ -143,14 +144,14 @@ func remedyOf(err error) string {
 
 // load reads all that c names. The findings are warnings; an error is a
 // [trouble] and means that c cannot be used.
-func load(c *routes.Credential, now time.Time) (*identity, []Finding, error) {
+func load(c *routes.Credential, dialer Dialer, now time.Time) (*identity, []Finding, error) {
 	if c.Missing != "" {
 		return nil, nil, &trouble{
 			what:   c.Missing,
 			remedy: "set these variables, or describe the credential under credentials: in routes.yaml",
 		}
 	}
-	id := &identity{credential: *c, endpoint: canonicalEndpoint(c.Endpoint()), state: &state{}}
+	id := &identity{credential: *c, endpoint: canonicalEndpoint(c.Endpoint()), dialer: dialer, state: &state{}}
 	u, err := url.Parse(id.endpoint)
 	if err != nil || u.Host == "" {
 		return nil, nil, &trouble{what: "the token endpoint is not an absolute URL", remedy: "write it as https://host/path"}

@@ -18,7 +18,13 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 type prover interface {
 	// prove makes the proof for one request. An error is a [trouble], found
 	// before anything was sent, or the [*Error] of whoever was asked for it.
-	prove(ctx context.Context) (proof, error)
+	prove(ctx context.Context, to target) (proof, error)
+}
+
+// target is whom a proof is for.
+type target struct {
+	endpoint string   // the token endpoint's URL, which an assertion names as its audience
+	algs     []string // signing algorithms that it is known to take; nil: unknown
 }
 
 // proof is what one request carries of the credential.
@@ -70,7 +76,7 @@ func (id *identity) loadSecret() ([]Finding, error) {
 
 // prove puts the secret into the body, or into a Basic header, for which both
 // halves are form-encoded first (RFC 6749 §2.3.1).
-func (p secretProver) prove(context.Context) (proof, error) {
+func (p secretProver) prove(context.Context, target) (proof, error) {
 	secret := p.secret.Reveal()
 	encoded := url.QueryEscape(secret)
 	if !p.basic {

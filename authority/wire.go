@@ -99,7 +99,8 @@ func (d *Directory) acquire(ctx context.Context, id *identity, q question) (toke
 	if id.prover == nil {
 		return tokens.Token{}, id.local(&trouble{what: id.reason, remedy: id.remedy})
 	}
-	p, err := id.prover.prove(ctx)
+	to := target{endpoint: id.endpoint}
+	p, err := id.prover.prove(ctx, to)
 	if err != nil {
 		return tokens.Token{}, id.local(err)
 	}
@@ -108,7 +109,7 @@ func (d *Directory) acquire(ctx context.Context, id *identity, q question) (toke
 		return token, e
 	}
 	// The file may have been rotated between reading and refusal.
-	again, err := id.prover.prove(ctx)
+	again, err := id.prover.prove(ctx, to)
 	if err != nil || again.form.Get("client_assertion") == p.form.Get("client_assertion") {
 		return token, e
 	}
