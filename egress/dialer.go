@@ -30,7 +30,8 @@ const (
 )
 
 // ErrForbidden is wrapped when an address may not be dialled at all: metadata
-// services, link-local, multicast, unspecified, and the gateway's own listeners.
+// services, managed identity endpoints, link-local, multicast, unspecified, and
+// the gateway's own listeners.
 var ErrForbidden = errors.New("address may not be dialled")
 
 // ProxyError is the next hop's refusal to open a tunnel (RFC 9110 §9.3.6).
@@ -62,11 +63,13 @@ type Dialer struct {
 	hop      net.Dialer // to the next hop, which the operator chose
 	straight net.Dialer // to the target itself, guarded
 	own      *atomic.Pointer[[]netip.AddrPort]
+	identity *atomic.Pointer[endpoints]
 }
 
 // New understands cfg or says which entry of Bypass it does not.
 func New(cfg Config) (*Dialer, error) {
-	d := &Dialer{cfg: cfg, own: &atomic.Pointer[[]netip.AddrPort]{}}
+	d := &Dialer{cfg: cfg, own: &atomic.Pointer[[]netip.AddrPort]{}, identity: &atomic.Pointer[endpoints]{}}
+	d.identity.Store(newEndpoints(nil))
 	var err error
 	if d.bypass, err = parseBypass(cfg.Bypass); err != nil {
 		return nil, err
@@ -79,17 +82,16 @@ func New(cfg Config) (*Dialer, error) {
 // Forbid names the gateway's own listeners, which nobody reaches through it.
 func (d *Dialer) Forbid(own []netip.AddrPort) { d.own.Store(&own) }
 
-// DialContext connects to addr, a host and port, by tcp. The addresses that
+// DialContext connects to addr, a host and port, by tcp. Names are judged
+// before they are resolved or handed to the next hop. The addresses that
 // the host resolves to are judged one by one as they are dialled, so that no
 // answer of a name server can change between the check and the use.
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	if err := d.judgeName(ctx, addr); err != nil {
+		return nil, err
+	}
 	if d.cfg.Proxy == nil || d.bypass.matches(addr) {
 		return d.straight.DialContext(ctx, network, addr)
-	}
-	if ap, err := netip.ParseAddrPort(addr); err == nil {
-		if err := d.judge(ap); err != nil {
-			return nil, err
-		}
 	}
 	return d.tunnel(ctx, addr)
 }

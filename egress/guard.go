@@ -30,6 +30,9 @@ var embedding = []netip.Prefix{
 // judge says why ap may not be dialled, or nil.
 func (d *Dialer) judge(ap netip.AddrPort) error {
 	addr := ap.Addr().Unmap().WithZone("")
+	if d.identity.Load().holds(netip.AddrPortFrom(addr, ap.Port())) {
+		return fmt.Errorf("%w: %s is a managed identity endpoint", ErrForbidden, ap)
+	}
 	switch {
 	case !addr.IsValid(), addr.IsUnspecified():
 		return fmt.Errorf("%w: %s is unspecified", ErrForbidden, ap)
