@@ -34,13 +34,17 @@ func TestAccessLineIsOneJSONObject(t *testing.T) {
 	refused := event()
 	refused.Code, refused.Cause, refused.Remedy, refused.Status = "token_refused", "secret expired", "rotate it", 502
 	log.Record(refused)
+	remarked := event()
+	remarked.Status, remarked.Retry, remarked.Remark, remarked.Remedy = 302, audit.SignInPage, "not authenticated", "add the application"
+	log.Record(remarked)
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 2 {
-		t.Fatalf("%d lines for 2 calls: %s", len(lines), out.String())
+	if len(lines) != 3 {
+		t.Fatalf("%d lines for 3 calls: %s", len(lines), out.String())
 	}
 	want := []map[string]any{
 		{"level": "info", "message": "call", "route": "graph", "status": 200.0, "token_source": "cache", "retry": "recovered"},
 		{"level": "warn", "code": "token_refused", "cause": "secret expired", "remedy": "rotate it", "status": 502.0},
+		{"level": "info", "status": 302.0, "retry": "sign_in", "remark": "not authenticated", "remedy": "add the application"},
 	}
 	for i, line := range lines {
 		var got map[string]any
@@ -78,8 +82,11 @@ func TestMetricsFollowPrometheusRules(t *testing.T) {
 	m := audit.NewMetrics("v1", func() audit.State {
 		return audit.State{
 			CacheEntries: 3, CacheBytes: 4096,
-			Tokens:      []audit.TokenState{{Credential: "default", Scope: "s/.default", Expires: time.Unix(1000, 0)}},
-			Credentials: []audit.CredentialState{{Name: "default", Ready: true, Expires: time.Unix(2000, 0)}},
+			Tokens: []audit.TokenState{{Credential: "default", Scope: "s/.default", Expires: time.Unix(1000, 0)}},
+			Credentials: []audit.CredentialState{
+				{Name: "default", Ready: true, Expires: time.Unix(2000, 0)},
+				{Name: "secret", Fallback: true},
+			},
 		}
 	})
 	e := event()
@@ -110,6 +117,9 @@ func TestMetricsFollowPrometheusRules(t *testing.T) {
 		`gateway_token_expiry_timestamp_seconds{credential="default",scope="s/.default"} 1000`,
 		`gateway_credential_ready{credential="default"} 1`,
 		`gateway_credential_expiry_timestamp_seconds{credential="default"} 2000`,
+		`gateway_credential_fallback{credential="default"} 0`,
+		`gateway_credential_ready{credential="secret"} 0`,
+		`gateway_credential_fallback{credential="secret"} 1`,
 		`gateway_config_last_reload_successful 1`,
 		`gateway_build_info{`,
 		`go_goroutines`,
@@ -117,6 +127,9 @@ func TestMetricsFollowPrometheusRules(t *testing.T) {
 		if !strings.Contains(body, want) {
 			t.Errorf("metrics lack %s", want)
 		}
+	}
+	if without := `gateway_credential_expiry_timestamp_seconds{credential="secret"}`; strings.Contains(body, without) {
+		t.Errorf("metrics hold %s for a credential without an end", without)
 	}
 	for _, s := range audit.AllSeries() {
 		if !strings.Contains(body, "# TYPE "+s.Name+" "+s.Kind) {

@@ -19,15 +19,18 @@ const (
 	Tunnel  Door = "tunnel"
 )
 
-// Retry says what became of the second try after a 401.
+// Retry says what became of a token that the upstream did not take.
 type Retry string
 
-// The outcomes of a 401. The empty Retry means that there was none.
+// The outcomes of a 401, or of a sign-in page in its place. The empty Retry
+// means that there was neither.
 const (
 	Recovered     Retry = "recovered"      // the second try was not refused
 	RefusedAgain  Retry = "refused_again"  // neither token was taken
 	NotReplayable Retry = "not_replayable" // the body was too large; the token is renewed behind
 	HeldBack      Retry = "held_back"      // the token had just been renewed, or no other could be had
+	Mismatch      Retry = "mismatch"       // the upstream wants tokens of another tenant or audience; none was renewed
+	SignInPage    Retry = "sign_in"        // the upstream answered with a sign-in page instead of 401; none was renewed
 )
 
 // Event is what happened to one call. Strings that come from outside are
@@ -55,7 +58,8 @@ type Event struct {
 	Status   int
 	Code     string // of the gateway's own refusal, "" for the upstream's answers
 	Cause    string // the refusal in the operator's words
-	Remedy   string
+	Remark   string // what an answer of the upstream means for the operator, "" when it needs no words
+	Remedy   string // the next step after Cause or Remark
 	BytesIn  int64
 	BytesOut int64
 }

@@ -87,6 +87,7 @@ func (l *Log) Record(e *Event) {
 	str(line, "retry", string(e.Retry))
 	str(line, "code", e.Code)
 	str(line, "cause", e.Cause)
+	str(line, "remark", e.Remark)
 	str(line, "remedy", e.Remedy)
 	line.Dur("duration_ms", e.Duration).Dur("upstream_ms", e.Upstream).Dur("token_ms", e.TokenWait).
 		Int64("bytes_in", e.BytesIn).Int64("bytes_out", e.BytesOut).Msg("call")

@@ -43,7 +43,7 @@ var (
 	sRequests      = Series{"gateway_requests_total", "counter", "Calls answered, by status code.", []string{"route", "caller", "door", "code"}}
 	sDuration      = Series{"gateway_request_duration_seconds", "histogram", "From the call's arrival to the last byte of its answer.", []string{"route", "door"}}
 	sUpstream      = Series{"gateway_upstream_duration_seconds", "histogram", "From sending to the header of the upstream's answer, both tries together.", []string{"route"}}
-	sRetries       = Series{"gateway_retries_total", "counter", "401 answers of upstreams, by what became of them: recovered, refused_again, not_replayable, held_back.", []string{"route", "result"}}
+	sRetries       = Series{"gateway_retries_total", "counter", "Tokens that upstreams did not take, by what came of it: recovered, refused_again, not_replayable, held_back after a 401; mismatch after one that names another tenant or audience; sign_in for a sign-in page instead of a 401.", []string{"route", "result"}}
 	sRefusals      = Series{"gateway_refusals_total", "counter", "Calls that the gateway itself refused, by code.", []string{"code"}}
 	sTokenRequests = Series{"gateway_token_requests_total", "counter", "Requests to token endpoints, by result: success, refused, throttled, unavailable.", []string{"credential", "result"}}
 	sTokenDuration = Series{"gateway_token_request_duration_seconds", "histogram", "Duration of requests to token endpoints.", []string{"credential"}}
@@ -54,14 +54,15 @@ var (
 	sBytes         = Series{"gateway_token_cache_bytes", "gauge", "Memory that the cached tokens account for.", nil}
 	sTokenExpiry   = Series{"gateway_token_expiry_timestamp_seconds", "gauge", "Expiry of the cached token of each credential and scope of static routes.", []string{"credential", "scope"}}
 	sCredReady     = Series{"gateway_credential_ready", "gauge", "1 when the credential could be loaded and was not refused since.", []string{"credential"}}
-	sCredExpiry    = Series{"gateway_credential_expiry_timestamp_seconds", "gauge", "End of the credential's certificate.", []string{"credential"}}
+	sCredExpiry    = Series{"gateway_credential_expiry_timestamp_seconds", "gauge", "When what proves the credential ends: a certificate, a federated token. Absent when that has no end, or none that the gateway could know, as a secret.", []string{"credential"}}
+	sCredFallback  = Series{"gateway_credential_fallback", "gauge", "1 while this credential is refused and its fallback is in use.", []string{"credential"}}
 	sBuild         = Series{"gateway_build_info", "gauge", "Always 1; the labels say what runs.", []string{"version", "goversion"}}
 )
 
 // AllSeries lists the gateway's own metrics for the reference.
 func AllSeries() []Series {
 	return []Series{sRequests, sDuration, sUpstream, sRetries, sRefusals, sTokenRequests, sTokenDuration,
-		sTokenLookups, sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sReloadOK, sReloadTime, sBuild}
+		sTokenLookups, sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback, sReloadOK, sReloadTime, sBuild}
 }
 
 // State is what the gauges show at the moment of a scrape.
@@ -78,11 +79,13 @@ type TokenState struct {
 	Expires           time.Time
 }
 
-// CredentialState is one credential; Expires is zero when it has no end.
+// CredentialState is one credential; Expires is zero when it has no end, or
+// none that is known. Fallback: it is refused, and another stands in for it.
 type CredentialState struct {
-	Name    string
-	Ready   bool
-	Expires time.Time
+	Name     string
+	Ready    bool
+	Fallback bool
+	Expires  time.Time
 }
 
 // NewMetrics makes a registry with the gateway's metrics, Go's and the
@@ -159,7 +162,7 @@ func desc(s Series) *prometheus.Desc { return prometheus.NewDesc(s.Name, s.Help,
 
 // Describe implements prometheus.Collector.
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, s := range []Series{sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry} {
+	for _, s := range []Series{sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback} {
 		ch <- desc(s)
 	}
 }
@@ -176,13 +179,17 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(sTokenExpiry, float64(t.Expires.Unix()), t.Credential, t.Scope)
 	}
 	for _, cr := range state.Credentials {
-		ready := 0.0
-		if cr.Ready {
-			ready = 1
-		}
-		gauge(sCredReady, ready, cr.Name)
+		gauge(sCredReady, boolean(cr.Ready), cr.Name)
+		gauge(sCredFallback, boolean(cr.Fallback), cr.Name)
 		if !cr.Expires.IsZero() {
 			gauge(sCredExpiry, float64(cr.Expires.Unix()), cr.Name)
 		}
 	}
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -43,6 +43,9 @@ type Pass struct {
 	Authority routes.Authority // of the upstream
 	Path      string           // escaped; what the upstream shall see
 	Key       tokens.Key
+	// SecondKey is that of a further token beside the first; zero when
+	// Route.Second is nil.
+	SecondKey tokens.Key
 }
 
 // Keys tells which token a credential gets for a scope.
@@ -53,14 +56,22 @@ type Keys interface {
 // Gate decides by one table. It is immutable and safe for concurrent use.
 type Gate struct {
 	table *routes.Table
-	keys  map[*routes.Route]tokens.Key
+	keys  map[*routes.Route]pair
 }
+
+// pair is what a route's calls go out with; second is zero when the route
+// wants one token only.
+type pair struct{ first, second tokens.Key }
 
 // New prepares the decisions of table.
 func New(table *routes.Table, keys Keys) *Gate {
-	g := &Gate{table: table, keys: make(map[*routes.Route]tokens.Key, len(table.Routes))}
+	g := &Gate{table: table, keys: make(map[*routes.Route]pair, len(table.Routes))}
 	for _, r := range table.Routes {
-		g.keys[r] = keys.Key(r.Credential, r.Scope)
+		p := pair{first: keys.Key(r.Credential, r.Scope)}
+		if r.Second != nil {
+			p.second = keys.Key(r.Credential, r.Second.Scope)
+		}
+		g.keys[r] = p
 	}
 	return g
 }
@@ -68,8 +79,14 @@ func New(table *routes.Table, keys Keys) *Gate {
 // Table is the table by which the gate decides.
 func (g *Gate) Table() *routes.Table { return g.table }
 
-// Key is the token key of a route.
-func (g *Gate) Key(r *routes.Route) tokens.Key { return g.keys[r] }
+// Key is the key of a route's token.
+func (g *Gate) Key(r *routes.Route) tokens.Key { return g.keys[r].first }
+
+// SecondKey is the key of the token that r wants beside the first; false when
+// it wants none.
+func (g *Gate) SecondKey(r *routes.Route) (tokens.Key, bool) {
+	return g.keys[r].second, r.Second != nil
+}
 
 // Admit decides a call and stamps the event in ctx, also when it refuses.
 // Every error is a [*Refusal].
@@ -97,7 +114,7 @@ func (g *Gate) decide(t Target) (Pass, *Refusal) {
 			Remedy: fmt.Sprintf("if calls to %s should get a token, add a route with hosts: [%s] to routes.yaml", t.Authority.Host, t.Authority.Host),
 		}
 	}
-	return Pass{Route: r, Authority: t.Authority, Path: t.Path, Key: g.keys[r]}, nil
+	return g.pass(r, t.Authority, t.Path), nil
 }
 
 func (g *Gate) mounted(t Target) (Pass, *Refusal) {
@@ -109,7 +126,12 @@ func (g *Gate) mounted(t Target) (Pass, *Refusal) {
 			Remedy: "begin the path with the mount of a route; gateway check lists them",
 		}
 	}
-	return Pass{Route: r, Authority: standsFor(r), Path: rest, Key: g.keys[r]}, nil
+	return g.pass(r, standsFor(r), rest), nil
+}
+
+func (g *Gate) pass(r *routes.Route, a routes.Authority, path string) Pass {
+	k := g.keys[r]
+	return Pass{Route: r, Authority: a, Path: path, Key: k.first, SecondKey: k.second}
 }
 
 // standsFor is the host that a mount stands for: the route's first exact one.
