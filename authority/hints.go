@@ -1,0 +1,170 @@
+package authority
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/secrets"
+)
+
+// ChallengeHints is whose tokens an API says it takes, as Azure's services do
+// in WWW-Authenticate. A member is "" when the API does not say, says it in a
+// way that excludes nothing, or says two things.
+type ChallengeHints struct {
+	Tenant   string // GUID, lower case; never a domain, common, organizations or consumers
+	Resource string // the audience as it stands
+}
+
+// Hints reads the lines of WWW-Authenticate as tolerantly as [ParseChallenge]:
+// authorization_uri (ARM, Storage) or authorization (Key Vault) holds the
+// tenant, resource_id (Storage) or resource (Key Vault) the audience.
+func Hints(lines []string) ChallengeHints {
+	var tenants, resources []string
+	for _, line := range lines {
+		if len(line) > maxChallenge {
+			return ChallengeHints{}
+		}
+		for _, c := range challenges(line) {
+			if c.scheme != "bearer" && c.scheme != "pop" {
+				continue
+			}
+			for _, name := range []string{"authorization_uri", "authorization"} {
+				if value, ok := c.params[name]; ok {
+					tenants = append(tenants, tenantOf(value))
+				}
+			}
+			for _, name := range []string{"resource_id", "resource"} {
+				if value, ok := c.params[name]; ok {
+					resources = append(resources, value)
+				}
+			}
+		}
+	}
+	return ChallengeHints{Tenant: onlyHint(tenants), Resource: onlyHint(resources)}
+}
+
+// onlyHint returns what all of values say, or "".
+func onlyHint(values []string) string {
+	for _, v := range values {
+		if v != values[0] {
+			return ""
+		}
+	}
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+// tenantOf returns the GUID that the path of a login URL begins with, or "".
+func tenantOf(login string) string {
+	u, err := url.Parse(login)
+	if err != nil {
+		return ""
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	first = strings.ToLower(first)
+	switch first {
+	case "00000000-0000-0000-0000-000000000000", // Azure DevOps: no tenant
+		"9188040d-6c67-4c5b-b112-36a304b66dad", // consumers
+		"f8cdef31-a31e-4b4a-93e4-5f571e91255a": // Microsoft's own services
+		return ""
+	}
+	if !tenantGUID(first) {
+		return ""
+	}
+	return first
+}
+
+func tenantGUID(s string) bool { return len(s) == 36 && uuid.Validate(s) == nil }
+
+// Mismatch says, for the operator, that a token of c for scope can never do
+// where h came from, and what to do about it. Both are "" unless that is
+// certain: c's tenant is another GUID, or scope is for a resource of another
+// host, which is neither another name of the resource nor host, the upstream's
+// own (Storage and Cosmos DB take the account's URL for an audience too).
+func (h ChallengeHints) Mismatch(c *routes.Credential, scope, host string) (remark, remedy string) {
+	if !c.Entra() {
+		return "", ""
+	}
+	if tenant := strings.ToLower(c.TenantID); h.Tenant != "" && tenantGUID(tenant) && tenant != h.Tenant {
+		return fmt.Sprintf("the upstream takes tokens of tenant %s, and credential %q is of tenant %s", h.Tenant, c.Name, tenant),
+			fmt.Sprintf("if the resource belongs to tenant %s, give the route a credential with that tenant_id; otherwise correct hosts of the route", h.Tenant)
+	}
+	wanted, ok1 := hostOfResource(h.Resource)
+	asked, ok2 := hostOfResource(strings.TrimSuffix(scope, "/.default"))
+	if !ok1 || !ok2 || asked == host || resourceName(wanted) == resourceName(asked) {
+		return "", ""
+	}
+	return fmt.Sprintf("the upstream takes tokens for https://%s, and the route asks for scope %s", wanted, scope),
+		fmt.Sprintf("write scope: https://%s/.default", wanted)
+}
+
+// hostOfResource returns the canonical host of a resource that is a URL.
+func hostOfResource(resource string) (string, bool) {
+	u, err := url.Parse(resource)
+	if err != nil || u.Scheme != "https" || u.User != nil {
+		return "", false
+	}
+	a, err := routes.ParseAuthority(u.Host, 443)
+	return a.Host, err == nil
+}
+
+// resourceName gives the names of one resource their one name.
+func resourceName(host string) string {
+	switch host {
+	case "management.core.windows.net":
+		return "management.azure.com"
+	case "management.core.usgovcloudapi.net":
+		return "management.usgovcloudapi.net"
+	case "management.core.chinacloudapi.cn":
+		return "management.chinacloudapi.cn"
+	case "api.loganalytics.azure.com":
+		return "api.loganalytics.io"
+	case "eventhubs.azure.net", "relay.azure.net":
+		return "servicebus.azure.net"
+	}
+	return host
+}
+
+// maxRoles bounds how many roles [Denied] lists.
+const maxRoles = 20
+
+// Denied says, for the operator, what permissions access holds, a token of c
+// that an API answered with 403, and what to do if they do not suffice. Both
+// are "" when c is not Entra's, or the token opaque. Nothing is verified.
+func Denied(c *routes.Credential, access secrets.Secret) (remark, remedy string) {
+	if !c.Entra() {
+		return "", ""
+	}
+	claims, err := Claims(access)
+	if err != nil {
+		return "", ""
+	}
+	remark = fmt.Sprintf("the token for %s holds ", boundedRemark(strings.Join(claims.Audience, " ")))
+	switch roles := claims.Roles; {
+	case len(roles) == 0:
+		remark += "no application permissions (roles)"
+	case len(roles) > maxRoles:
+		remark += fmt.Sprintf("%s and %d more", boundedRemark(strings.Join(roles[:maxRoles], ", ")), len(roles)-maxRoles)
+	default:
+		remark += "the application permissions " + boundedRemark(strings.Join(roles, ", "))
+	}
+	link := consentLink(c)
+	if link == "" {
+		return remark, "grant the managed identity the app role or role assignment that this call needs; the platform keeps its tokens for up to a day"
+	}
+	return remark, fmt.Sprintf("if this call needs another permission, an administrator adds it and consents at %s, then run gateway purge; APIs that go by role assignments want one for the application %s", link, c.ClientID)
+}
+
+// boundedRemark keeps a remark within a line.
+func boundedRemark(s string) string {
+	const limit = 1 << 10
+	if len(s) > limit {
+		return strings.ToValidUTF8(s[:limit], "") + "…"
+	}
+	return s
+}
