@@ -38,9 +38,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	p := passageOf(pr.In.Context())
 	out := pr.Out
 	cleanRequest(out.Header, p.pass.Route)
-	for _, s := range p.pass.Route.SetHeaders {
-		out.Header[s.Name] = []string{s.Value}
-	}
+	p.dated = p.up.injection.dress(out.Header)
 	if earlier := out.Header["Via"]; earlier == nil {
 		out.Header["Via"] = p.world.via
 	} else {
@@ -83,6 +81,7 @@ func (h *Handler) modify(resp *http.Response) error {
 		return &refusal{code: UpstreamProxy, detail: "the upstream asked for proxy authentication",
 			remedy: "something between the gateway and the upstream is a proxy that wants credentials; name it as egress.proxy"}
 	}
+	h.remark(resp, p)
 	cleanResponse(resp, p)
 	resp.Header["Gateway-Request-Id"] = []string{p.event.RequestID}
 	resp.Header["Via"] = append(resp.Header["Via"], p.world.via...)

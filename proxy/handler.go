@@ -105,7 +105,8 @@ func (h *Handler) Use(g *gate.Gate, dialer Dialer) (findings []error) {
 	h.world.Store(next)
 	if old != nil {
 		for name, u := range old.upstreams {
-			if u.transport != nil && next.upstreams[name] != u {
+			kept := next.upstreams[name]
+			if u.transport != nil && (kept == nil || kept.transport != u.transport) {
 				u.transport.CloseIdleConnections() // calls under way keep theirs
 			}
 		}

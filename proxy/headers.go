@@ -98,6 +98,38 @@ func cleanResponse(resp *http.Response, p *passage) {
 			h[name] = []string{p.lead(v[0])}
 		}
 	}
+	if lines, ok := h["Link"]; ok {
+		led := make([]string, len(lines))
+		for i, line := range lines {
+			led[i] = p.leadLinks(line)
+		}
+		h["Link"] = led
+	}
+}
+
+// leadLinks leads the targets of a Link field's line (RFC 8288 §3) as
+// [passage.lead] does. Parameters stay as they are, the URLs in them included.
+func (p *passage) leadLinks(line string) string {
+	var b strings.Builder
+	quoted, done := false, 0
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == '<' && !quoted:
+			length := strings.IndexByte(line[i:], '>')
+			if length < 0 {
+				return b.String() + line[done:]
+			}
+			b.WriteString(line[done : i+1])
+			b.WriteString(p.lead(line[i+1 : i+length]))
+			i += length
+			done = i
+		}
+	}
+	return b.String() + line[done:]
 }
 
 // lead turns a link to the call's own upstream into one that leads back through

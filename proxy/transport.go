@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
@@ -43,12 +42,11 @@ type secondTry struct{ tokens TokenSource }
 func (t secondTry) RoundTrip(req *http.Request) (*http.Response, error) {
 	p := passageOf(req.Context())
 	began := time.Now()
-	token, origin, err := t.tokens.Token(req.Context(), p.pass.Key)
+	err := t.fetch(req.Context(), p)
 	p.event.TokenWait = time.Since(began)
 	if err != nil {
 		return nil, &tokenError{err}
 	}
-	p.token, p.event.TokenSource = token, string(origin)
 	resp, err := p.send(req)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		p.settle()
@@ -57,31 +55,49 @@ func (t secondTry) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.again(req, resp)
 }
 
+// fetch gets what the call goes out with: without its second token a route is
+// as little served as without its first. The source on record is the first's.
+func (t secondTry) fetch(ctx context.Context, p *passage) error {
+	token, origin, err := t.tokens.Token(ctx, p.pass.Key)
+	if err != nil {
+		return err
+	}
+	p.token, p.event.TokenSource = token, string(origin)
+	if p.pass.Route.Second != nil {
+		p.second, _, err = t.tokens.Token(ctx, p.pass.SecondKey)
+	}
+	return err
+}
+
 // again answers a 401: the same request with another token, or the 401 itself
-// when there is no other or the body is gone.
+// when there is no other, none would be taken, or the body is gone.
 func (t secondTry) again(req *http.Request, refused *http.Response) (*http.Response, error) {
 	p := passageOf(req.Context())
 	claims := challenge(refused)
+	if claims == "" && p.mismatched(refused) {
+		p.event.Retry = audit.Mismatch
+		p.settle()
+		return refused, nil
+	}
 	if p.pass.Route.Replay == 0 || p.body != nil && !p.body.replayable() {
-		t.tokens.RenewBehind(p.pass.Key, p.token, claims)
+		t.renewBehind(p, claims)
 		p.event.Retry = audit.NotReplayable
 		p.settle()
 		return refused, nil
 	}
 	began := time.Now()
-	token, origin, err := t.tokens.Renew(req.Context(), p.pass.Key, p.token, claims)
+	renewed, err := t.renew(req.Context(), p, claims)
 	p.event.TokenWait += time.Since(began)
 	switch {
-	case errors.Is(err, tokens.ErrRenewedAlready), errors.Is(err, tokens.ErrSameToken):
-		p.event.Retry = audit.HeldBack
-		p.settle()
-		return refused, nil
 	case err != nil:
 		_ = refused.Body.Close()
 		p.event.Retry = audit.HeldBack
 		return nil, &tokenError{err}
+	case !renewed:
+		p.event.Retry = audit.HeldBack
+		p.settle()
+		return refused, nil
 	}
-	p.token, p.event.TokenSource = token, string(origin)
 	drain(refused.Body)
 	resp, err := p.send(req.Clone(req.Context()))
 	p.settle()
@@ -94,10 +110,39 @@ func (t secondTry) again(req *http.Request, refused *http.Response) (*http.Respo
 	return resp, err
 }
 
-// send sends req with the passage's token and its body from the first byte.
+// renew replaces the refused tokens and tells whether there is now another to
+// try with. A plain 401 does not say which of two tokens it means, so both are
+// renewed, each at most as often as its own key allows; a claims challenge is
+// about the first. The second's failure is no error: it is still valid, and the
+// first may have been all there was to mend.
+func (t secondTry) renew(ctx context.Context, p *passage, claims string) (renewed bool, err error) {
+	token, origin, err := t.tokens.Renew(ctx, p.pass.Key, p.token, claims)
+	switch {
+	case err == nil:
+		p.token, p.event.TokenSource, renewed = token, string(origin), true
+	case !errors.Is(err, tokens.ErrRenewedAlready) && !errors.Is(err, tokens.ErrSameToken):
+		return false, err
+	}
+	if p.pass.Route.Second == nil || claims != "" {
+		return renewed, nil
+	}
+	if second, _, err := t.tokens.Renew(ctx, p.pass.SecondKey, p.second, ""); err == nil {
+		p.second, renewed = second, true
+	}
+	return renewed, nil
+}
+
+// renewBehind makes the same decisions for a call that cannot be sent again.
+func (t secondTry) renewBehind(p *passage, claims string) {
+	t.tokens.RenewBehind(p.pass.Key, p.token, claims)
+	if p.pass.Route.Second != nil && claims == "" {
+		t.tokens.RenewBehind(p.pass.SecondKey, p.second, "")
+	}
+}
+
+// send sends req with the passage's tokens and its body from the first byte.
 func (p *passage) send(req *http.Request) (*http.Response, error) {
-	// By assignment: whatever the caller sent under this name is gone.
-	req.Header[p.pass.Route.Inject.Header] = p.up.header(p.token)
+	p.inject(req.Header)
 	if p.body != nil {
 		first, err := p.body.attempt()
 		if err != nil {
@@ -137,10 +182,4 @@ func drain(b io.ReadCloser) {
 	defer stop.Stop()
 	_, _ = io.CopyN(io.Discard, b, drainBytes)
 	_ = b.Close()
-}
-
-// headerValue puts the token into its format. The token was checked for
-// unfit characters when it was acquired.
-func headerValue(format string, token tokens.Token) []string {
-	return []string{strings.Replace(format, "{token}", token.Access.Reveal(), 1)}
 }

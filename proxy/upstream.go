@@ -11,11 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/routes"
-	"github.com/seed-13b04e61/gateway/tokens"
 )
 
 // Dialer opens connections to upstreams, as an egress.Dialer does.
@@ -31,37 +29,19 @@ const maxTLSFile = 4 << 20
 type upstream struct {
 	identity  identity
 	scheme    string
-	format    string
-	transport *http.Transport
-	err       error // why the route cannot be served: its TLS files cannot be used
-
-	// value is the header made of the token seen last: a route with one tenant
-	// sees the same token call after call, and making it costs a microsecond.
-	value atomic.Pointer[injected]
+	transport *http.Transport // also that of the table before, when nothing about it changed
+	err       error           // why the route cannot be served: its TLS files cannot be used
+	injection *injection
+	notes     *notes
 }
 
-type injected struct {
-	token tokens.Token
-	value []string // shared by many requests, so never changed
-}
-
-// identity tells whether an upstream can be kept at a reload.
+// identity tells whether an upstream's connections can be kept at a reload.
 type identity struct {
 	route, upstream string
 	tls             routes.TLS
 	timeout         time.Duration
-	format          string
 	files           [sha256.Size]byte // content of the TLS files
 	dialer          Dialer
-}
-
-func (u *upstream) header(t tokens.Token) []string {
-	if last := u.value.Load(); last != nil && last.token.Access == t.Access {
-		return last.value
-	}
-	value := headerValue(u.format, t)
-	u.value.Store(&injected{t, value})
-	return value
 }
 
 // newUpstream prepares what r sends through, keeping the connections of old,
@@ -69,23 +49,28 @@ func (u *upstream) header(t tokens.Token) []string {
 // The error says that TLS files cannot be used; the upstream is usable all the
 // same if old, of the same files, still was.
 func newUpstream(r *routes.Route, dialer Dialer, old *upstream) (*upstream, error) {
-	u := &upstream{scheme: "https", format: r.Inject.Format, identity: identity{
-		route: r.Name, tls: r.TLS, timeout: r.ResponseHeaderTimeout, format: r.Inject.Format, dialer: dialer,
+	u := &upstream{scheme: "https", injection: newInjection(r), notes: &notes{}, identity: identity{
+		route: r.Name, tls: r.TLS, timeout: r.ResponseHeaderTimeout, dialer: dialer,
 	}}
 	if r.Upstream != nil {
 		u.scheme, u.identity.upstream = r.Upstream.Scheme, r.Upstream.String()
 	}
+	if old != nil {
+		u.notes = old.notes
+	}
 	conf, sum, err := tlsConfig(r.TLS)
 	if err != nil {
-		u.err = err
 		if old != nil && old.err == nil && old.identity.tls == r.TLS && old.identity.upstream == u.identity.upstream {
-			return old, fmt.Errorf("route %q keeps the TLS files it read before: %w", r.Name, err)
+			u.identity, u.transport = old.identity, old.transport
+			return u, fmt.Errorf("route %q keeps the TLS files it read before: %w", r.Name, err)
 		}
+		u.err = err
 		return u, fmt.Errorf("route %q: %w", r.Name, err)
 	}
 	u.identity.files = sum
 	if old != nil && old.err == nil && old.identity == u.identity {
-		return old, nil
+		u.transport = old.transport
+		return u, nil
 	}
 	u.transport = newTransport(conf, dialTarget(r.Upstream), u.identity)
 	return u, nil

@@ -1,0 +1,191 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/authority"
+	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/tokens"
+)
+
+// remarkInterval is how long a route's remarks of one kind stay out of the log,
+// the access lines aside, after one was written.
+const remarkInterval = time.Minute
+
+// topic is what a remark is about.
+type topic int
+
+const (
+	aboutSignIn   topic = iota // a sign-in page instead of a 401
+	aboutMismatch              // a 401 that names another tenant or audience
+	aboutDenied                // a 403
+	topics
+)
+
+// notes is what a route remembers of its remarks. It is safe for concurrent
+// use, and kept at a reload.
+type notes struct {
+	written [topics]atomic.Int64 // when the log was last written to, Unix time in ns; 0: never
+	denied  atomic.Pointer[denied]
+}
+
+// denied is the remark on a token that got a 403, made once per token.
+type denied struct {
+	token          tokens.Token
+	remark, remedy string
+}
+
+// due tells whether a remark about t may be written to the log now, and notes
+// that it was.
+func (n *notes) due(t topic, now time.Time) bool {
+	last := n.written[t].Load()
+	since := time.Duration(now.UnixNano() - last)
+	if last != 0 && since >= 0 && since < remarkInterval {
+		return false
+	}
+	return n.written[t].CompareAndSwap(last, now.UnixNano())
+}
+
+// remark says for the operator what an answer means that a program cannot tell
+// from others of its kind. The answer passes as it is.
+func (h *Handler) remark(resp *http.Response, p *passage) {
+	e := &p.event
+	about := aboutMismatch
+	switch resp.StatusCode {
+	case http.StatusUnauthorized: // remarked on where it was judged
+	case http.StatusForbidden:
+		about = aboutDenied
+		e.Remark, e.Remedy = p.up.notes.deny(p)
+	case http.StatusNonAuthoritativeInfo, http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		about = aboutSignIn
+		page := p.signInPage(resp)
+		if page == "" {
+			return
+		}
+		e.Remark = fmt.Sprintf("not authenticated: the upstream answered %d with %s instead of 401", resp.StatusCode, page)
+		e.Remedy = "see that scope and tenant_id fit this upstream, and that it knows the application as a user (in Azure DevOps: Organization settings, Users)"
+		if id := p.pass.Route.Credential.ClientID; id != "" {
+			e.Remedy += "; its client_id is " + id
+		}
+		if e.Retry == "" {
+			e.Retry = audit.SignInPage
+		} else {
+			e.Retry = audit.RefusedAgain
+		}
+	}
+	if e.Remark != "" && p.up.notes.due(about, time.Now()) {
+		h.cfg.Log.Warn(e.Remark, "route", e.Route, "credential", e.Credential, "request_id", e.RequestID, "remedy", e.Remedy)
+	}
+}
+
+// deny remarks on the permissions of the call's token.
+func (n *notes) deny(p *passage) (remark, remedy string) {
+	last := n.denied.Load()
+	if last == nil || last.token.Access != p.token.Access {
+		last = &denied{token: p.token}
+		if remark, remedy := authority.Denied(p.pass.Route.Credential, p.token.Access); remark != "" {
+			last.remark, last.remedy = "the upstream answered 403; "+remark, remedy
+		}
+		n.denied.Store(last)
+	}
+	return last.remark, last.remedy
+}
+
+// mismatched tells whether a 401 says for certain that no token of this route
+// will do, so that a renewal would only load the token endpoint, and remarks
+// on it.
+func (p *passage) mismatched(resp *http.Response) bool {
+	hints := authority.Hints(resp.Header["Www-Authenticate"])
+	r := p.pass.Route
+	p.event.Remark, p.event.Remedy = hints.Mismatch(r.Credential, r.Scope, p.pass.Authority.Host)
+	return p.event.Remark != ""
+}
+
+// signInPage names the page to sign in at that stands where a 401 should, or
+// returns "". A 203 is one on routes whose API is known for it.
+func (p *passage) signInPage(resp *http.Response) string {
+	if resp.StatusCode == http.StatusNonAuthoritativeInfo {
+		if p.pass.Route.SignIn {
+			return "a sign-in page"
+		}
+		return ""
+	}
+	u, err := url.Parse(resp.Header.Get("Location"))
+	if err != nil {
+		return ""
+	}
+	at := p.pass.Authority
+	if u.Host != "" {
+		if at, err = authorityOf(u); err != nil {
+			return ""
+		}
+	}
+	if loginHost(at.Host) || at != p.pass.Authority && at == tokenHost(p.pass.Route.Credential) || p.signInPath(at.Host, u.Path) {
+		return "a redirect to the sign-in page at " + at.Host
+	}
+	return ""
+}
+
+// signInPath knows the page of Azure DevOps: /_signin or /{organization}/_signin,
+// at one of its hosts or wherever an API that is known for it leads.
+func (p *passage) signInPath(host, path string) bool {
+	if !p.pass.Route.SignIn && host != "dev.azure.com" && !strings.HasSuffix(host, ".visualstudio.com") {
+		return false
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if strings.EqualFold(segment, "_signin") {
+			return true
+		}
+	}
+	return false
+}
+
+func authorityOf(u *url.URL) (routes.Authority, error) {
+	if u.Scheme == "http" {
+		return routes.ParseAuthority(u.Host, 80)
+	}
+	return routes.ParseAuthority(u.Host, 443)
+}
+
+// tokenHost is where c's tokens come from; zero for a managed identity.
+func tokenHost(c *routes.Credential) routes.Authority {
+	raw := c.Endpoint()
+	if raw == "" {
+		raw = c.Issuer
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return routes.Authority{}
+	}
+	a, err := authorityOf(u)
+	if err != nil {
+		return routes.Authority{}
+	}
+	return a
+}
+
+// loginHost knows the hosts of Microsoft where people sign in, in every cloud
+// (entra reference §2.1, §2.5). Names are canonical.
+func loginHost(host string) bool {
+	switch host {
+	case "login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net", "login.live.com",
+		"login.microsoftonline.us", "login-us.microsoftonline.com", "login.usgovcloudapi.net",
+		"login.partner.microsoftonline.cn", "login.chinacloudapi.cn", "login.microsoftonline.de",
+		"login.sovcloud-identity.fr", "login.sovcloud-identity.de", "login.sovcloud-identity.sg",
+		"login.microsoftonline.eaglex.ic.gov", "login.microsoftonline.microsoft.scloud":
+		return true
+	}
+	for _, suffix := range []string{".login.microsoft.com", ".b2clogin.com", ".ciamlogin.com"} {
+		if strings.HasSuffix(host, suffix) {
+			return true
+		}
+	}
+	return false
+}
