@@ -109,7 +109,7 @@ func (p *passage) inject(h http.Header) {
 	i := p.up.injection
 	h[i.token.header] = i.token.of(p.token)
 	if i.second.header != "" {
-		h[i.second.header] = i.second.of(p.second)
+		h[i.second.header] = i.second.of(*p.second)
 	}
 	if p.dated {
 		h[i.date] = []string{time.Now().UTC().Format(http.TimeFormat)}

@@ -24,9 +24,9 @@ type passage struct {
 	up     *upstream
 	body   *body // nil when the call has none
 	token  tokens.Token
-	second tokens.Token // zero unless the route wants a second token
-	dated  bool         // each attempt gets the time of its sending
-	sentTo string       // scheme and authority that the caller knows the gateway by; for Location
+	second *tokens.Token // nil unless the route wants a second token
+	dated  bool          // each attempt gets the time of its sending
+	sentTo string        // scheme and authority that the caller knows the gateway by; for Location
 }
 
 type passageKey struct{}

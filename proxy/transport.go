@@ -63,9 +63,11 @@ func (t secondTry) fetch(ctx context.Context, p *passage) error {
 		return err
 	}
 	p.token, p.event.TokenSource = token, string(origin)
-	if p.pass.Route.Second != nil {
-		p.second, _, err = t.tokens.Token(ctx, p.pass.SecondKey)
+	if p.pass.Route.Second == nil {
+		return nil
 	}
+	second, _, err := t.tokens.Token(ctx, p.pass.SecondKey)
+	p.second = &second
 	return err
 }
 
@@ -126,8 +128,8 @@ func (t secondTry) renew(ctx context.Context, p *passage, claims string) (renewe
 	if p.pass.Route.Second == nil || claims != "" {
 		return renewed, nil
 	}
-	if second, _, err := t.tokens.Renew(ctx, p.pass.SecondKey, p.second, ""); err == nil {
-		p.second, renewed = second, true
+	if second, _, err := t.tokens.Renew(ctx, p.pass.SecondKey, *p.second, ""); err == nil {
+		p.second, renewed = &second, true
 	}
 	return renewed, nil
 }
@@ -136,7 +138,7 @@ func (t secondTry) renew(ctx context.Context, p *passage, claims string) (renewe
 func (t secondTry) renewBehind(p *passage, claims string) {
 	t.tokens.RenewBehind(p.pass.Key, p.token, claims)
 	if p.pass.Route.Second != nil && claims == "" {
-		t.tokens.RenewBehind(p.pass.SecondKey, p.second, "")
+		t.tokens.RenewBehind(p.pass.SecondKey, *p.second, "")
 	}
 }
 
