@@ -31,17 +31,17 @@ the secrets are not. With --live it also gets a token for each credential and
 scope, and whatever does not resolve counts as a mistake.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, _ := cmd.Flags().GetString("config")
-			return check(cmd.Context(), checkFlags{config, live, asJSON}, s)
+			return check(cmd.Context(), checkFlags{configOf(cmd), live, asJSON}, s)
 		},
 	}
 	cmd.Flags().BoolVar(&live, "live", false, "get a token for each credential and scope")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	addAllowExec(cmd)
 	return cmd
 }
 
 type checkFlags struct {
-	config       string
+	config       config
 	live, asJSON bool
 }
 
@@ -87,7 +87,7 @@ type tokenJSON struct {
 }
 
 func check(ctx context.Context, f checkFlags, s std) error {
-	file, err := openTable(f.config)
+	file, err := f.config.open()
 	if err != nil {
 		return checkFailed(err, f, s)
 	}

@@ -40,8 +40,7 @@ func (f *adminFlags) add(cmd *cobra.Command) {
 func (f *adminFlags) client(cmd *cobra.Command) (*adminClient, error) {
 	addr, key := f.addr, secrets.Ref{}
 	if addr == "" || f.keyFile == "" {
-		config, _ := cmd.Flags().GetString("config")
-		file, err := openTable(config)
+		file, err := configOf(cmd).open()
 		switch {
 		case err == nil && addr == "":
 			addr, key = file.Table().Listen.Admin, file.Table().Listen.AdminKey

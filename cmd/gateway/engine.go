@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -223,9 +222,4 @@ func (h *hop) forbid(own []netip.AddrPort) {
 	if d := h.current.Load(); d != nil {
 		d.Forbid(h.own)
 	}
-}
-
-// openTable finds and reads routes.yaml as the flag and the environment say.
-func openTable(flag string) (*routes.File, error) {
-	return routes.Open(routes.FindFile(flag, os.LookupEnv), os.LookupEnv)
 }

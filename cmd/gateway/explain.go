@@ -26,9 +26,9 @@ func newExplain(s std) *cobra.Command {
 		Long: `Says which route, credential, scope and upstream decide a call, by the code that
 decides it. URL is what the app asks for: https://graph.microsoft.com/v1.0/users
 as through HTTP_PROXY, or the gateway's own address for the reverse door.`,
-		Args: cobra.ExactArgs(2),
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeCalls,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			config, _ := cmd.Flags().GetString("config")
 			if as != "" {
 				return fmt.Errorf("--as %s: routes.yaml has no callers, so every caller is anonymous", as)
 			}
@@ -36,16 +36,17 @@ as through HTTP_PROXY, or the gateway's own address for the reverse door.`,
 			if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
 				return fmt.Errorf("%q is no absolute http or https URL", args[1])
 			}
-			return explain(cmd.Context(), explainFlags{config, strings.ToUpper(args[0]), target, asJSON}, s)
+			return explain(cmd.Context(), explainFlags{configOf(cmd), strings.ToUpper(args[0]), target, asJSON}, s)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVar(&as, "as", "", "judge as if this caller called")
+	addAllowExec(cmd)
 	return cmd
 }
 
 type explainFlags struct {
-	config string
+	config config
 	method string
 	url    *url.URL
 	asJSON bool
@@ -75,7 +76,7 @@ type noKeys struct{}
 func (noKeys) Key(*routes.Credential, string) tokens.Key { return tokens.Key{} }
 
 func explain(ctx context.Context, f explainFlags, s std) error {
-	file, err := openTable(f.config)
+	file, err := f.config.open()
 	if err != nil {
 		return no(err)
 	}

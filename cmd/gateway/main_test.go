@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -41,9 +44,26 @@ func TestCommands(t *testing.T) {
 			return os.WriteFile(env.WorkDir+"/secret.txt", []byte(world.Secret()+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn,
+			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn, "exits": exits,
 		},
 	})
+}
+
+// exits is exits CODE ARGS: it runs the gateway and compares its exit code,
+// which ! alone cannot.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec("gateway", args[1:]...)
+	got := 0
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("gateway %s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
 }
 
 // waitfile waits until a file exists and is not empty.

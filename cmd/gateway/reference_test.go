@@ -101,7 +101,7 @@ func commandsReference() string {
 	root := newRoot(std{&bytes.Buffer{}, &bytes.Buffer{}})
 	fmt.Fprintf(&b, "\nEvery command takes `--config`: %s.\n", root.PersistentFlags().Lookup("config").Usage)
 	for _, c := range root.Commands() {
-		if c.Name() != "help" && c.Name() != "completion" {
+		if c.Name() != "help" {
 			describeCommand(&b, c)
 		}
 	}

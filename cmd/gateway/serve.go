@@ -25,9 +25,10 @@ const drainTimeout = 25 * time.Second
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
-	config, listen, admin string
-	readyFile             string
-	anonymous             bool
+	config        config
+	listen, admin string
+	readyFile     string
+	anonymous     bool
 }
 
 func newServe(s std) *cobra.Command {
@@ -40,7 +41,7 @@ changes take effect at once; SIGHUP has them read again. SIGTERM lets the calls
 under way end and then stops.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f.config, _ = cmd.Flags().GetString("config")
+			f.config = configOf(cmd)
 			return no(serve(cmd.Context(), f, s))
 		},
 	}
@@ -48,11 +49,12 @@ under way end and then stops.`,
 	cmd.Flags().StringVar(&f.admin, "admin", "", "address of the admin port, instead of listen.admin")
 	cmd.Flags().StringVar(&f.readyFile, "ready-file", "", "write the addresses as JSON to this file once all doors are open")
 	cmd.Flags().BoolVar(&f.anonymous, "insecure-no-callers", false, "serve an address off loopback although anybody who reaches it may use the gateway's tokens")
+	addAllowExec(cmd)
 	return cmd
 }
 
 func serve(ctx context.Context, f serveFlags, s std) error {
-	file, err := openTable(f.config)
+	file, err := f.config.open()
 	if err != nil {
 		return err
 	}

@@ -23,26 +23,28 @@ func newToken(s std) *cobra.Command {
 		Long: `Gets a token as the route would and shows its decoded claims. The token itself is
 shown by --raw alone. Each run asks the token endpoint anew, since a running
 gateway hands out no token to anybody; --refresh is accepted for scripts.`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeRoutes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.config, _ = cmd.Flags().GetString("config")
-			f.route = args[0]
+			f.config, f.route = configOf(cmd), args[0]
 			return showToken(cmd.Context(), f, s)
 		},
 	}
 	cmd.Flags().BoolVar(&f.raw, "raw", false, "print the token and nothing else")
 	cmd.Flags().BoolVar(&f.refresh, "refresh", false, "get a new token in any case")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
+	addAllowExec(cmd)
 	return cmd
 }
 
 type tokenFlags struct {
-	config, route        string
+	config               config
+	route                string
 	raw, refresh, asJSON bool
 }
 
 func showToken(ctx context.Context, f tokenFlags, s std) error {
-	file, err := openTable(f.config)
+	file, err := f.config.open()
 	if err != nil {
 		return no(err)
 	}
