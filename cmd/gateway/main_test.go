@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -41,12 +42,25 @@ func TestCommands(t *testing.T) {
 			env.Setenv("TENANT", sandbox.TenantDomain)
 			env.Setenv("CLIENT", sandbox.ClientID)
 			env.Values["world"] = world
+			cluster := httptest.NewServer(http.HandlerFunc(kusto))
+			env.Defer(cluster.Close)
+			env.Setenv("KUSTO", cluster.URL)
 			return os.WriteFile(env.WorkDir+"/secret.txt", []byte(world.Secret()+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn, "exits": exits,
 		},
 	})
+}
+
+// kusto is the part of a cluster that tells which tokens it takes. It is asked
+// by its own name, and never with a token.
+func kusto(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/v1/rest/auth/metadata" || r.Header.Get("Authorization") != "" || !strings.HasSuffix(r.Host, ".kusto.windows.net") {
+		http.NotFound(w, r)
+		return
+	}
+	fmt.Fprint(w, `{"AzureAD":{"LoginEndpoint":"https://login.microsoftonline.com","KustoServiceResourceId":"https://kusto.fabric.microsoft.com"}}`)
 }
 
 // exits is exits CODE ARGS: it runs the gateway and compares its exit code,
