@@ -48,7 +48,7 @@ func TestCommands(t *testing.T) {
 			return os.WriteFile(env.WorkDir+"/secret.txt", []byte(world.Secret()+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn, "exits": exits,
+			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn, "exits": exits, "mode": mode,
 		},
 	})
 }
@@ -77,6 +77,15 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("gateway %s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// mode is mode OCTAL FILE.
+func mode(ts *testscript.TestScript, _ bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
+		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
 	}
 }
 
