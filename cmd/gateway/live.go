@@ -153,6 +153,11 @@ func (p *prober) ask(ctx context.Context, q question) tokenJSON {
 		return row
 	}
 	row.granted(q.credential, t)
+	for _, c := range p.directory.Status() {
+		if c.Name == q.credential.Name && c.Skew != 0 {
+			row.Diagnosis = append(row.Diagnosis, skewed(c))
+		}
+	}
 	return row
 }
 

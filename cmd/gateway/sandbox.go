@@ -74,7 +74,7 @@ func runSandbox(ctx context.Context, f sandboxFlags, s std) error {
 	if f.once {
 		return sc.tour(ctx, f.fail, s)
 	}
-	sc.greet(s)
+	sc.greet(f.fail, s)
 	go sc.obey(os.Stdin, s) // ends with the process, as a read of a terminal does
 	return no(sc.gateway.run(ctx, stop))
 }
@@ -153,7 +153,8 @@ func (sc *scene) close() {
 	}
 }
 
-func (sc *scene) greet(s std) {
+// greet says what runs and what to try; trouble is the one that it begins with.
+func (sc *scene) greet(trouble string, s std) {
 	at := shown(sc.gateway.proxyL)
 	fmt.Fprintf(s.err, `A small Entra, a small Graph and the gateway are running. Nothing you type below
 holds a token; the gateway adds it. Its routes.yaml is %s
@@ -170,6 +171,9 @@ Type a trouble and Enter to see what it looks like from the app's side:
   %s; recover ends it. Ctrl-C ends all.
 
 `, filepath.Join(sc.dir, "routes.yaml"), at, at, at, at, shown(sc.gateway.adminL), strings.Join(sandbox.Troubles(), ", "))
+	if trouble != "" {
+		fmt.Fprintln(s.err, difficulties()[trouble].lines(trouble, at))
+	}
 }
 
 // obey makes the troubles that are typed. It ends with its input.
@@ -185,7 +189,8 @@ func (sc *scene) obey(in io.Reader, s std) {
 				fmt.Fprintln(s.err, err)
 				continue
 			}
-			fmt.Fprintf(s.err, "%s: now make a call\n", word)
+			fmt.Fprintf(s.err, "%s  A token in hand hides troubles of the token endpoint; forget it by  gateway purge --admin %s\n",
+				difficulties()[word].lines(word, shown(sc.gateway.proxyL)), shown(sc.gateway.adminL))
 		}
 	}
 }

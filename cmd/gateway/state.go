@@ -126,6 +126,7 @@ func (e *engine) Ready(route string, strict bool) admin.Readiness {
 			}
 		}
 	}
+	r.Degraded = append(r.Degraded, e.ailments()...)
 	if e.broken.Load() {
 		r.Degraded = append(r.Degraded, "routes.yaml has mistakes; the table before it is in force")
 	}
@@ -141,6 +142,26 @@ func (e *engine) Ready(route string, strict bool) admin.Readiness {
 	}
 	slices.Sort(r.Degraded)
 	return r
+}
+
+// ailments are what is wrong with credentials that still work.
+func (e *engine) ailments() []string {
+	var list []string
+	for _, c := range e.directory.Status() {
+		if c.Skew != 0 {
+			list = append(list, fmt.Sprintf("credential %s: %s", c.Name, skewed(c)))
+		}
+	}
+	return list
+}
+
+// skewed says how far this machine's clock is from the token endpoint's.
+func skewed(c authority.Status) string {
+	side := "ahead of"
+	if c.Skew < 0 {
+		side = "behind"
+	}
+	return fmt.Sprintf("this machine's clock is %s %s that of %s; turn on time synchronisation", c.Skew.Abs().Round(time.Second), side, c.Host)
 }
 
 func firstLine(err error) string {

@@ -43,14 +43,14 @@ func (sc *scene) tour(ctx context.Context, trouble string, s std) error {
 	at := &url.URL{Scheme: "http", Host: shown(sc.gateway.proxyL)}
 	t := &tourist{
 		scene: sc, base: at.String(),
-		client:  &http.Client{Transport: &http.Transport{Proxy: nil}},
-		proxied: &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(at)}},
+		client:  &http.Client{Transport: &http.Transport{Proxy: nil}, CheckRedirect: stay},
+		proxied: &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(at)}, CheckRedirect: stay},
 	}
 	defer t.client.CloseIdleConnections()
 	defer t.proxied.CloseIdleConnections()
 	steps := tourSteps()
 	if trouble != "" {
-		steps = troubleSteps()[trouble]
+		steps = difficulties()[trouble].steps
 	}
 	failed := 0
 	for i, st := range steps {
@@ -69,6 +69,9 @@ func (sc *scene) tour(ctx context.Context, trouble string, s std) error {
 	fmt.Fprintf(s.out, "all %d steps held\n", len(steps))
 	return nil
 }
+
+// stay shows a redirect instead of following it.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // call makes one call; target is a path of the reverse door, or an absolute
 // URL that goes through the gateway as HTTP_PROXY.
@@ -185,33 +188,6 @@ func badSteps() []step {
 			t.gateway.Purge(admin.Selection{})
 			return t.users(ctx, "/graph/v1.0/users")
 		}},
-	}
-}
-
-// troubleSteps is the tour of --fail: what each trouble looks like.
-func troubleSteps() map[string][]step {
-	return map[string][]step{
-		"expired-secret": {{"an expired secret answers 502 with Entra's number and what to do", func(ctx context.Context, t *tourist) error {
-			a, err := t.expect(ctx, "/graph/v1.0/users", http.StatusBadGateway, "token_refused")
-			if err != nil {
-				return err
-			}
-			return remedied(a, 7000222)
-		}}},
-		"throttle": {{"a throttled token endpoint answers 503 with Retry-After", func(ctx context.Context, t *tourist) error {
-			a, err := t.expect(ctx, "/graph/v1.0/users", http.StatusServiceUnavailable, "token_unavailable")
-			if err == nil && a.header.Get("Retry-After") == "" {
-				err = fmt.Errorf("no Retry-After")
-			}
-			return err
-		}}},
-		"outage": {{"a token endpoint that is down answers 503", func(ctx context.Context, t *tourist) error {
-			_, err := t.expect(ctx, "/graph/v1.0/users", http.StatusServiceUnavailable, "token_unavailable")
-			return err
-		}}},
-		"revoked": {{"a revoked token is renewed and the call succeeds", func(ctx context.Context, t *tourist) error {
-			return t.healed(ctx, 2)
-		}}},
 	}
 }
 

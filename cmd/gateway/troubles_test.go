@@ -1,0 +1,58 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/seed-13b04e61/gateway/sandbox"
+)
+
+// TestEveryTroubleIsExplainedAndToured runs sandbox --once --fail for each
+// trouble that the sandbox knows.
+func TestEveryTroubleIsExplainedAndToured(t *testing.T) {
+	for _, name := range sandbox.Troubles() {
+		t.Run(name, func(t *testing.T) {
+			d, known := difficulties()[name]
+			if !known || d.try == "" || d.expect == "" || d.then == "" || len(d.steps) == 0 {
+				t.Fatalf("difficulties()[%q] = %+v, want all of it", name, d)
+			}
+			var out, errs bytes.Buffer
+			if code := run(t.Context(), []string{"sandbox", "--once", "--fail", name}, std{&out, &errs}); code != exitFine {
+				t.Errorf("exit code %d, want 0:\n%s%s", code, &out, &errs)
+			}
+			if !strings.Contains(out.String(), "steps held") || strings.Contains(out.String(), "NO") {
+				t.Errorf("the tour said:\n%s", &out)
+			}
+		})
+	}
+}
+
+func TestTheWholeTourHolds(t *testing.T) {
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"sandbox", "--once"}, std{&out, &errs}); code != exitFine {
+		t.Errorf("exit code %d, want 0:\n%s%s", code, &out, &errs)
+	}
+	if code := run(t.Context(), []string{"sandbox", "--fail", "nonsense"}, std{&out, &errs}); code != exitUsage {
+		t.Errorf("exit code %d for an unknown trouble, want 2", code)
+	}
+}
+
+func TestTheSandboxGreetsWithTheTroubleAndWhatToExpect(t *testing.T) {
+	var out, errs bytes.Buffer
+	sc, err := newScene(sandboxFlags{listen: "127.0.0.1:0", admin: "127.0.0.1:0", fail: "throttle"}, std{&out, &errs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sc.close()
+	sc.greet("throttle", std{&out, &errs})
+	sc.obey(strings.NewReader("\noutage\nnonsense\nrecover\n"), std{&out, &errs})
+	for _, want := range []string{
+		"Trouble: throttle", "/graph/v1.0/users", "expect  503 token_unavailable with Retry-After",
+		"Trouble: outage", `unknown trouble "nonsense"`, "recovered",
+	} {
+		if !strings.Contains(errs.String(), want) {
+			t.Errorf("the sandbox does not say %q:\n%s", want, &errs)
+		}
+	}
+}
