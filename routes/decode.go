@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -97,7 +98,11 @@ func (p *parser) pairs(n *yaml.Node, in place) ([]string, map[string]entry) {
 			continue
 		}
 		if _, twice := items[k.Value]; twice {
-			p.refuse(at(n.Content[i], join(in.field, k.Value)), finding{"this key stands twice", "keep one of the two"})
+			where := at(n.Content[i], join(in.field, k.Value))
+			if hushed(in.field) && !vocabulary(k.Value) {
+				where.field = in.field
+			}
+			p.refuse(where, finding{"this key stands twice", "keep one of the two"})
 			continue
 		}
 		order = append(order, k.Value)
@@ -196,10 +201,17 @@ func (p *parser) unknown(where place, in, key string, known []Field) {
 	if near != "" {
 		remedy = fmt.Sprintf("did you mean %q?", near)
 	}
-	if near == "" && secretKey(in[strings.LastIndexByte(in, '.')+1:]) {
+	if near == "" && hushed(in) {
 		message, where.field = "unknown key", in
 	}
 	p.refuse(where, finding{message, remedy})
+}
+
+// hushed tells whether a key of the mapping in may be a secret in the wrong
+// place: the mapping, or the one around it, is about one.
+func hushed(in string) bool {
+	parts := strings.Split(in, ".")
+	return slices.ContainsFunc(parts[max(0, len(parts)-2):], secretKey)
 }
 
 // where is the place of a key, or of the mapping that lacks it.

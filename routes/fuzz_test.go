@@ -31,8 +31,10 @@ func FuzzParse(f *testing.F) {
 		if strings.Contains(before+after, "qqM") {
 			t.Skip()
 		}
-		forms := secretForms()
-		for _, src := range []string{before + after, before + "\ncredentials:\n  a:\n    client_secret: " + forms[int(form)%len(forms)] + "\n" + after} {
+		forms, places := secretForms(), secretPlaces()
+		planted := forms[int(form)%len(forms)]
+		elsewhere := strings.Replace(places[int(form)%len(places)], "%s", planted, 1)
+		for _, src := range []string{before + after, before + "\ncredentials:\n  a:\n    client_secret: " + planted + "\n" + after, elsewhere + after} {
 			table, err := routes.Parse("routes.yaml", []byte(src), func(name string) (string, bool) { return "v" + name, len(name)%2 == 0 })
 			if (table == nil) == (err == nil) {
 				t.Fatalf("Parse(%q) = %v, %v", src, table, err)

@@ -1,6 +1,7 @@
 package routes_test
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -84,17 +85,16 @@ func outcome(src []byte, env routes.Env) string {
 		fmt.Fprintf(&b, "credential %s line %d: %s client %s", c.Name, c.Line, c.Endpoint(), c.ClientID)
 		show(&b, "cloud", c.Cloud)
 		show(&b, "secret", c.ClientSecret.String())
-		if c.ClientCertificate != nil {
-			show(&b, "certificate", c.ClientCertificate.File+" key "+c.ClientCertificate.KeyFile)
-		}
-		if c.FederatedToken != nil {
-			show(&b, "federated", c.FederatedToken.File)
-		}
+		showProof(&b, c)
 		show(&b, "method", c.AuthMethod)
 		show(&b, "params", fmt.Sprint(c.TokenParams))
 		show(&b, "ca", c.CAFile)
 		show(&b, "origin", c.Origin)
 		show(&b, "missing", c.Missing)
+		show(&b, "fallback", c.Fallback)
+		if c.CAE {
+			show(&b, "cae", "declared")
+		}
 		b.WriteString("\n")
 	}
 	for _, r := range table.Routes {
@@ -119,6 +119,44 @@ func outcome(src []byte, env routes.Env) string {
 		fmt.Fprintf(&b, "warning: %s\n", w.Error())
 	}
 	return b.String()
+}
+
+// showProof prints all that a credential proves itself with, the secret apart.
+func showProof(b *strings.Builder, c *routes.Credential) {
+	show(b, "issuer", c.Issuer)
+	if x := c.ClientCertificate; x != nil {
+		show(b, "certificate", x.File+" key "+x.KeyFile)
+		show(b, "  password", x.Password.String())
+		if x.SendChain {
+			show(b, "  chain", "sent")
+		}
+	}
+	if x := c.ClientKey; x != nil {
+		show(b, "key", fmt.Sprintf("%s kid %q alg %q", x.File, x.KID, x.Alg))
+	}
+	if x := c.ManagedIdentity; x != nil {
+		show(b, "managed identity", fmt.Sprintf("%+v", *x))
+	}
+	if c.AssertionClaims != nil {
+		text, _ := json.Marshal(c.AssertionClaims)
+		show(b, "claims", string(text))
+	}
+	x := c.FederatedToken
+	if x == nil {
+		return
+	}
+	show(b, "federated", strings.TrimSpace(x.File+" for "+x.Audience))
+	show(b, "  exec", strings.Join(x.Exec.Exec, " "))
+	switch {
+	case x.ManagedIdentity != nil:
+		show(b, "  managed identity", fmt.Sprintf("%+v", *x.ManagedIdentity))
+	case x.URL != nil:
+		show(b, "  url", fmt.Sprintf("%s header %s: %s secret %s member %s", x.URL.Address, x.URL.Header, x.URL.Format, x.URL.Secret, x.URL.Member))
+	case x.GCP != nil:
+		show(b, "  gcp", x.GCP.ServiceAccount)
+	case x.IdentityBinding:
+		show(b, "  binding", "by the token proxy")
+	}
 }
 
 func show(b *strings.Builder, what, value string) {

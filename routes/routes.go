@@ -41,12 +41,13 @@ func (p *parser) routes(m *mapping, t *Table) {
 	p.unused(t)
 }
 
-// unused warns of credentials that no route names.
+// unused warns of credentials that no route names, nor stand in for one.
 func (p *parser) unused(t *Table) {
 	used := map[*Credential]bool{}
 	for _, r := range t.Routes {
 		used[r.Credential] = true
 	}
+	standIns(t, used)
 	for _, c := range t.Credentials {
 		if where, inFile := p.declared[c]; inFile && !used[c] {
 			p.warn(where, finding{"no route uses this credential", "name it under credential in a route, or remove it"})

@@ -251,7 +251,7 @@ func secretKey(name string) bool {
 		return false
 	}
 	switch words[len(words)-1] {
-	case "file", "endpoint", "method", "params", "dir", "id", "name", "url":
+	case "file", "endpoint", "method", "params", "claims", "dir", "id", "name", "url":
 		return false
 	}
 	for _, part := range []string{"secret", "passw", "pwd", "passphrase", "apikey", "assertion"} {
@@ -261,7 +261,7 @@ func secretKey(name string) bool {
 	}
 	for _, word := range words {
 		switch word {
-		case "key", "keys", "token", "tokens", "sas", "pass":
+		case "key", "keys", "token", "tokens", "sas", "pass", "exec":
 			return true
 		}
 	}
