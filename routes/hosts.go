@@ -1,80 +1,24 @@
 package routes
 
 import (
-	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
 )
 
-// preset is what a well-known API fills in.
-type preset struct{ host, scope string }
-
-// presets are the APIs whose one host everybody shares, by cloud.
-func presets(name, cloud string) (preset, bool) {
-	table := map[string]map[string]preset{
-		"graph": {
-			"public":    {"graph.microsoft.com", "https://graph.microsoft.com/.default"},
-			"usgov":     {"graph.microsoft.us", "https://graph.microsoft.us/.default"},
-			"usgov-dod": {"dod-graph.microsoft.us", "https://dod-graph.microsoft.us/.default"},
-			"china":     {"microsoftgraph.chinacloudapi.cn", "https://microsoftgraph.chinacloudapi.cn/.default"},
-		},
-		"arm": {
-			"public":    {"management.azure.com", "https://management.azure.com/.default"},
-			"usgov":     {"management.usgovcloudapi.net", "https://management.usgovcloudapi.net/.default"},
-			"usgov-dod": {"management.usgovcloudapi.net", "https://management.usgovcloudapi.net/.default"},
-			"china":     {"management.chinacloudapi.cn", "https://management.chinacloudapi.cn/.default"},
-		},
-	}
-	if cloud == "" {
-		cloud = "public"
-	}
-	p, ok := table[name][cloud]
-	return p, ok
-}
-
-// promised are the presets of the contract that this release does not have.
-const promised = " keyvault managedhsm synapse-sql postgres mysql redis storage servicebus eventhubs eventgrid cosmos loganalytics" +
-	" appinsights monitor-ingest powerbi fabric onelake dataverse businesscentral finops sharepoint exchange o365mgmt defender databricks" +
-	" azuredevops cognitive openai foundry azureml search appconfig acr kusto synapse batch communication purview digitaltwins iothub dps" +
-	" signalr webpubsub maps attestation powerplatform powerapps flow fhir bot aks-aad "
-
-func (p *parser) preset(r *Route, m *mapping) preset {
-	e, ok := m.items["preset"]
-	if !ok {
-		return preset{}
-	}
-	x, known := presets(r.Preset, r.Credential.Cloud)
-	switch {
-	case known && !r.Credential.Entra() && r.Credential.Name != "":
-		p.refuse(e.at, finding{"a preset needs a credential of Entra", "name one under credential"})
-	case known:
-	case r.Preset == "sql":
-		p.refuse(e.at, finding{"Azure SQL is not reached by HTTP", "it belongs under sql:, which this release does not support yet"})
-	case strings.Contains(promised, " "+r.Preset+" "):
-		p.refuse(e.at, finding{"preset " + e.shown() + " is not yet supported by this release", "write name, hosts and scope instead"})
-	default:
-		remedy := "known are graph, arm"
-		for _, name := range []string{"graph", "arm"} {
-			if distance(name, r.Preset) <= 2 {
-				remedy = fmt.Sprintf("did you mean %q?", name)
-			}
-		}
-		p.refuse(e.at, finding{"there is no preset " + e.shown(), remedy})
-	}
-	return x
-}
-
-func (p *parser) hosts(m *mapping, x preset, where place) []HostPattern {
+// hosts reads the hosts of a route; a is its preset's row, or nil.
+func (p *parser) hosts(m *mapping, r *Route, a *api, where place) []HostPattern {
+	cloud := r.Credential.Cloud
 	if _, ok := m.items["hosts"]; !ok {
-		if x.host == "" {
-			if _, ok := m.items["preset"]; !ok {
-				p.refuse(where, finding{"hosts is missing", "name the hosts that get this token, such as hosts: [api.contoso.com]"})
-			}
-			return nil
+		if a != nil {
+			return p.presetHosts(a, cloud, where)
 		}
-		return []HostPattern{{Host: x.host, Port: 443}}
+		if _, ok := m.items["preset"]; !ok {
+			p.refuse(where, finding{"hosts is missing", "name the hosts that get this token, such as hosts: [api.contoso.com]"})
+		}
+		return nil
 	}
 	list := m.list("hosts")
 	if len(list) == 0 {
@@ -82,7 +26,7 @@ func (p *parser) hosts(m *mapping, x preset, where place) []HostPattern {
 	}
 	var out []HostPattern
 	for _, e := range list {
-		if h, ok := p.host(e); ok {
+		if h, ok := p.host(e); ok && (a == nil || p.presetHost(a, cloud, h, e)) {
 			out = append(out, h)
 		}
 	}
@@ -123,31 +67,45 @@ const customerRun = " azurewebsites.net azure-api.net azurefd.net cloudapp.azure
 	" trafficmanager.net azureedge.net azurecontainer.io azmk8s.io ngrok.app ngrok.io ngrok-free.app web.core.windows.net appspot.com" +
 	" run.app herokuapp.com vercel.app netlify.app workers.dev pages.dev github.io amazonaws.com cloudfront.net onrender.com fly.dev azurehdinsight.net "
 
-// providerRun are suffixes that many customers of one provider share: the
-// token would reach the provider, for whichever customer's resource is named.
-const providerRun = " vault.azure.net managedhsm.azure.net blob.core.windows.net queue.core.windows.net table.core.windows.net file.core.windows.net" +
-	" dfs.core.windows.net core.windows.net servicebus.windows.net documents.azure.com database.windows.net openai.azure.com cognitiveservices.azure.com" +
-	" services.ai.azure.com search.windows.net azconfig.io azurecr.io kusto.windows.net dev.azuresynapse.net sql.azuresynapse.net azuredatabricks.net" +
-	" sharepoint.com dynamics.com eventgrid.azure.net azure-devices.net service.signalr.net webpubsub.azure.com fhir.azurehealthcareapis.com" +
-	" attest.azure.net redis.cache.windows.net batch.azure.com communication.azure.com digitaltwins.azure.net visualstudio.com windows.net azure.com azure.net "
+// providerRun are further suffixes that many customers of one provider share,
+// beside those of the presets: the token would reach the provider, for
+// whichever customer's resource is named.
+const providerRun = " core.windows.net windows.net azure.com azure.net dynamics.com sharepoint.com services.ai.azure.com" +
+	" usgovcloudapi.net azure.us windows.us microsoftdynamics.us sharepoint.us chinacloudapi.cn azure.cn sharepoint.cn dynamics.cn "
+
+// shared lists every suffix below which many have hosts.
+func shared() []string {
+	list := strings.Fields(customerRun + providerRun)
+	for i := range apis() {
+		for _, cloud := range allClouds() {
+			for _, pattern := range apis()[i].patterns(cloud) {
+				if suffix, ok := strings.CutPrefix(pattern, "*."); ok && !strings.Contains(suffix, "[") {
+					list = append(list, suffix)
+				}
+			}
+		}
+	}
+	return list
+}
 
 // ownable says why a wildcard over suffix would send tokens to strangers, or "".
 func ownable(suffix string) string {
 	if !strings.Contains(suffix, ".") {
 		return "covers a whole top-level domain"
 	}
+	list := shared()
 	for rest := suffix; rest != ""; {
 		if strings.Contains(customerRun, " "+rest+" ") {
 			return "covers servers that anybody can run, who would get the token"
 		}
-		if strings.Contains(providerRun, " "+rest+" ") {
+		if slices.Contains(list, rest) {
 			return "covers resources of other customers of the provider"
 		}
 		_, rest, _ = strings.Cut(rest, ".")
 	}
-	for _, list := range strings.Fields(customerRun + providerRun) {
-		if strings.HasSuffix(list, "."+suffix) {
-			return "covers " + list + ", which many share"
+	for _, below := range list {
+		if strings.HasSuffix(below, "."+suffix) {
+			return "covers " + below + ", which many share"
 		}
 	}
 	if ps, _ := publicsuffix.PublicSuffix(suffix); ps == suffix {

@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -59,7 +60,7 @@ func (p *parser) route(e entry, t *Table) *Route {
 	m := p.open(e, "route")
 	r := &Route{Line: e.at.line, Preset: m.text("preset", "")}
 	r.Credential = p.whose(m, t, e.at)
-	preset := p.preset(r, m)
+	a := p.preset(r, m)
 	r.Name = m.text("name", r.Preset)
 	switch item, ok := m.items["name"]; {
 	case ok && !nameSyntax.MatchString(r.Name):
@@ -68,8 +69,11 @@ func (p *parser) route(e entry, t *Table) *Route {
 	case !ok && r.Preset == "":
 		p.refuse(e.at, finding{"name is missing", "name the route: it is its label in logs and metrics"})
 	}
-	r.Hosts = p.hosts(m, preset, e.at)
-	r.Scope = m.text("scope", preset.scope)
+	r.Hosts = p.hosts(m, r, a, e.at)
+	r.Scope = m.text("scope", "")
+	if a != nil && !m.has("scope") {
+		r.Scope = p.presetScope(a, r, m.where("hosts"))
+	}
 	p.checkScope(r, m, e.at)
 	if x, ok := m.items["upstream"]; ok {
 		if u, err := url.Parse(p.origin(x)); err == nil {
@@ -81,7 +85,8 @@ func (p *parser) route(e entry, t *Table) *Route {
 	}
 	r.Mount = p.mount(r, m)
 	p.transport(r, m)
-	p.injection(r, m)
+	p.injection(r, m, a)
+	p.lint(r, m, a, t)
 	r.CookiesPass = m.choice("cookies", "affinity", "affinity", "pass") == "pass"
 	m.only("mode", "enforce")
 	m.only("hand_out", "none")
@@ -134,7 +139,6 @@ func (p *parser) checkScope(r *Route, m *mapping, where place) {
 		return
 	}
 	audience, ok := strings.CutSuffix(r.Scope, "/.default")
-	u, _ := url.Parse(audience)
 	switch {
 	case r.Scope == "" && m.has("preset") && !m.has("scope"): // the preset was refused
 	case r.Scope == "":
@@ -145,18 +149,11 @@ func (p *parser) checkScope(r *Route, m *mapping, where place) {
 		p.refuse(where, finding{shown + " begins or ends with a space", "write the scope alone"})
 	case !ok || strings.Trim(audience, "/") == "":
 		p.refuse(where, finding{shown + " does not end in /.default", "write <audience>/.default; application permissions are granted in the portal, not asked for here"})
-	case u != nil && sqlAudience(strings.ToLower(u.Host)) && u.Path == "":
-		fix := strings.TrimSuffix(strings.Trim(shown, `"`), "/.default") + "//.default"
-		p.refuse(where, finding{shown + " asks for the wrong audience", "Azure SQL's audience ends in a slash; write " + fix})
+	default:
+		if f, never := hopeless(audience, shown); never {
+			p.refuse(where, f)
+		}
 	}
-}
-
-func sqlAudience(host string) bool {
-	switch host {
-	case "database.windows.net", "database.usgovcloudapi.net", "database.chinacloudapi.cn":
-		return true
-	}
-	return false
 }
 
 func (p *parser) mount(r *Route, m *mapping) string {
@@ -211,9 +208,13 @@ func (p *parser) transport(r *Route, m *mapping) {
 
 var fieldName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
-func (p *parser) injection(r *Route, m *mapping) {
+func (p *parser) injection(r *Route, m *mapping, a *api) {
+	format := "Bearer {token}"
+	if a != nil {
+		format = cmp.Or(a.quirk.format, format)
+	}
 	in := p.open(m.items["inject"], "inject")
-	r.Inject = Inject{Header: http.CanonicalHeaderKey(in.text("header", "Authorization")), Format: in.text("format", "Bearer {token}")}
+	r.Inject = Inject{Header: http.CanonicalHeaderKey(in.text("header", "Authorization")), Format: in.text("format", format)}
 	if e, ok := in.items["header"]; ok && (!fieldName.MatchString(r.Inject.Header) || r.Inject.Header != "Authorization" && reserved(r.Inject.Header)) {
 		p.refuse(e.at, finding{e.shown() + " cannot carry the token", "choose the field that the API reads it from"})
 	}
@@ -221,6 +222,9 @@ func (p *parser) injection(r *Route, m *mapping) {
 		p.refuse(e.at, finding{"want {token} once, on one line", `write "Bearer {token}"`})
 	}
 	p.setHeaders(r, m)
+	if a != nil {
+		p.quirks(a, r, m)
+	}
 }
 
 func (p *parser) setHeaders(r *Route, m *mapping) {
@@ -255,27 +259,6 @@ func reserved(name string) bool {
 		return true
 	}
 	return strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Gateway-")
-}
-
-// shadowed warns of hosts that an earlier route takes.
-func (p *parser) shadowed(list []*Route, places []place) {
-	x := newIndex(list)
-	for i, r := range list {
-		listed := map[HostPattern]bool{}
-		for _, h := range r.Hosts {
-			if first := x.first(h); first >= 0 && first < i {
-				remedy := "move this route up, or remove the host"
-				if r.Mount != "" {
-					remedy += "; only the reverse door's " + r.Mount + " gets here"
-				}
-				p.warn(places[i], finding{fmt.Sprintf("%s is taken by route %s above", h, list[first].Name), remedy})
-			}
-			if listed[h] {
-				p.warn(places[i], finding{h.String() + " is listed twice", "keep one of the two"})
-			}
-			listed[h] = true
-		}
-	}
 }
 
 // metadata tells whether a host is one that no call may reach: link-local
