@@ -1,36 +1,28 @@
 package authority
 
 import (
-	"bytes"
 	"context"
+	"crypto"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // the portal names certificates by it; nothing is proven with it
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
-	"github.com/google/uuid"
 
 	"github.com/seed-13b04e61/gateway/routes"
 )
 
-const (
-	// assertionLifetime is how long a signed assertion may be used.
-	// Microsoft's documents ask for 5 to 10 minutes, its libraries use 10.
-	assertionLifetime = 10 * time.Minute
-	// minimumBits is the smallest RSA modulus that is accepted.
-	minimumBits = 2048
-	// expiryWarning and expiryAlarm are how long before its end a certificate
-	// is worth a finding, and a loud one.
-	expiryWarning = 30 * 24 * time.Hour
-	expiryAlarm   = 7 * 24 * time.Hour
-)
+// assertionLifetime is how long an assertion for Entra may be used.
+// Microsoft's documents ask for 5 to 10 minutes, its libraries use 10.
+const assertionLifetime = 10 * time.Minute
 
 // Leaf describes the certificate that proves a credential.
 type Leaf struct {
@@ -38,57 +30,105 @@ type Leaf struct {
 	NotBefore, NotAfter time.Time
 	SHA1                string // thumbprint in upper-case hex, as the portal shows it
 	SHA256              string // the same of SHA-256
+	X5TS256             string // the SHA-256 in unpadded base64url, as assertions name it (RFC 7515 §4.1.8)
 }
 
 // certificateProver signs an assertion for each request: a signature costs a
 // millisecond or two and a token lives for an hour.
 type certificateProver struct {
 	clientID string
-	key      *rsa.PrivateKey
+	key      privateKey
 	leaf     Leaf
-	x5t      string // base64url of the leaf's SHA-256, unpadded
+	x5t      string         // base64url of the leaf's SHA-1, unpadded
+	chain    []string       // x5c; nil sends none
+	claims   map[string]any // of the operator
+	pkcs1    *atomic.Bool   // the signer was found unable to do PSS
 }
 
 func (id *identity) loadCertificate(now time.Time) ([]Finding, error) {
 	c := &id.credential
 	id.kind = kindCertificate
-	key, leaf, err := readPair(c.ClientCertificate)
+	pw := &password{ref: c.ClientCertificate.Password}
+	files, err := readPair(c.ClientCertificate, pw)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(leaf.Raw)
+	leaf := files.leaf
+	old, sum := sha1.Sum(leaf.Raw), sha256.Sum256(leaf.Raw) //nolint:gosec // see the import
 	info := Leaf{
 		Subject:   leaf.Subject.String(),
 		NotBefore: leaf.NotBefore,
 		NotAfter:  leaf.NotAfter,
-		SHA1:      fmt.Sprintf("%X", sha1.Sum(leaf.Raw)), //nolint:gosec // see the import
+		SHA1:      fmt.Sprintf("%X", old),
 		SHA256:    fmt.Sprintf("%X", sum),
+		X5TS256:   base64.RawURLEncoding.EncodeToString(sum[:]),
 	}
 	if err := info.check(now); err != nil {
 		return nil, err
 	}
-	id.leaf = &info
-	id.prover = certificateProver{
+	p := &certificateProver{
 		clientID: c.ClientID,
-		key:      key,
+		key:      files.key,
 		leaf:     info,
-		x5t:      base64.RawURLEncoding.EncodeToString(sum[:]),
+		x5t:      base64.RawURLEncoding.EncodeToString(old[:]),
+		claims:   c.AssertionClaims,
+		pkcs1:    new(atomic.Bool),
 	}
-	id.fingerprint = id.fingerprintOf(hex.EncodeToString(sum[:]))
+	if c.ClientCertificate.SendChain {
+		p.chain = chainOf(leaf, files.others)
+	}
+	extra, err := describeClaims(c.AssertionClaims)
+	if err != nil {
+		return nil, err
+	}
+	id.leaf, id.prover = &info, p
+	id.fingerprint = id.fingerprintOf(hex.EncodeToString(sum[:]) + extra)
 
-	var findings []Finding
-	if left := info.NotAfter.Sub(now); left < expiryWarning {
-		f := id.warning(
-			fmt.Sprintf("the certificate expires in %s, on %s", brief(left), day(info.NotAfter)),
-			"create a new one, upload it under Certificates & secrets, then replace the file")
-		f.Alarm = left < expiryAlarm
-		findings = append(findings, f)
-	}
-	if !c.ClientCertificate.Password.IsZero() {
+	findings := id.expiry(info, now)
+	if !pw.ref.IsZero() && !pw.used {
 		findings = append(findings, id.warning("the certificate's password is not used: the key is not encrypted",
 			"take the password out of the configuration"))
 	}
 	return findings, nil
+}
+
+// describeClaims is the operator's claims as one text, "" for none.
+func describeClaims(claims map[string]any) (string, error) {
+	if len(claims) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(claims)
+	if err != nil {
+		return "", &trouble{what: "assertion_claims cannot be written as JSON", remedy: "use text, numbers, booleans, lists and mappings there"}
+	}
+	return string(text), nil
+}
+
+// expiryStages are how many days before a certificate's end it is worth
+// another word, and from which on it is an alarm.
+var expiryStages = [...]struct {
+	days  int
+	alarm bool
+	do    string
+}{
+	{1, true, "replace it today: create a new one, upload it under Certificates & secrets, then replace the file"},
+	{7, true, "replace it this week: create a new one, upload it under Certificates & secrets, then replace the file"},
+	{14, false, "create a new one and upload it under Certificates & secrets now, then replace the file"},
+	{30, false, "create a new one, upload it under Certificates & secrets, then replace the file"},
+}
+
+// expiry announces the end of a certificate.
+func (id *identity) expiry(l Leaf, now time.Time) []Finding {
+	left := l.NotAfter.Sub(now)
+	for _, stage := range expiryStages {
+		if left > time.Duration(stage.days)*24*time.Hour {
+			continue
+		}
+		f := id.warning(fmt.Sprintf("the certificate expires in %s, on %s", brief(left), day(l.NotAfter)), stage.do)
+		f.Alarm = stage.alarm
+		return []Finding{f}
+	}
+	return nil
 }
 
 // check refuses a certificate outside its dates, which Entra would
@@ -110,152 +150,165 @@ func (l Leaf) check(now time.Time) error {
 }
 
 // prove signs as Entra wants it now: PS256, the leaf named by x5t#S256, the
-// exact token endpoint as the one audience. aud is a plain string on purpose:
-// jwt.RegisteredClaims would write an array.
-func (p certificateProver) prove(_ context.Context, to target) (proof, error) {
+// exact token endpoint as the one audience. AD FS and signers that cannot do
+// PSS get RS256 and x5t, which Entra takes too.
+func (p *certificateProver) prove(_ context.Context, to target) (proof, error) {
 	now := time.Now()
 	if err := p.leaf.check(now); err != nil {
 		return proof{}, err
 	}
-	token := jwt.NewWithClaims(jwt.SigningMethodPS256, jwt.MapClaims{
-		"aud": to.endpoint,
-		"iss": p.clientID,
-		"sub": p.clientID,
-		"jti": uuid.NewString(),
-		"nbf": now.Unix(),
-		"iat": now.Unix(),
-		"exp": now.Add(assertionLifetime).Unix(),
-	})
-	token.Header["x5t#S256"] = p.x5t
-	assertion, err := token.SignedString(p.key)
+	claims := assertionClaims(p.clientID, to.endpoint, p.claims, lifetime{now, assertionLifetime})
+	assertion, a, err := p.sign(claims, adfs(to.endpoint))
 	if err != nil {
 		return proof{}, &trouble{what: "the assertion cannot be signed", remedy: "check the private key", cause: err}
 	}
-	facts := fmt.Sprintf("certificate sent: SHA-1 thumbprint %s, SHA-256 %s, subject %s, valid until %s",
-		p.leaf.SHA1, p.leaf.SHA256, p.leaf.Subject, day(p.leaf.NotAfter))
+	facts := fmt.Sprintf("certificate sent: SHA-1 thumbprint %s, SHA-256 %s (x5t#S256 %s), subject %s, valid until %s, signed by %s",
+		p.leaf.SHA1, p.leaf.SHA256, p.leaf.X5TS256, p.leaf.Subject, day(p.leaf.NotAfter), a.name)
 	return assertionProof(p.clientID, assertion, facts), nil
+}
+
+// errNoPKCS1 is why a key for PSS is of no use with AD FS.
+var errNoPKCS1 = errors.New("AD FS takes RS256 only, which a key for RSASSA-PSS cannot do")
+
+// sign tries PSS first. A signer that fails it and then does PKCS #1 v1.5 is
+// not asked for PSS again.
+func (p *certificateProver) sign(claims map[string]any, old bool) (string, algorithm, error) {
+	if old && p.key.pss {
+		return "", algorithm{}, errNoPKCS1
+	}
+	var failed error
+	if !old && !p.pkcs1.Load() {
+		assertion, err := signJWT(p.key.signer, ps256, p.header("x5t#S256", p.leaf.X5TS256), claims)
+		if err == nil || p.key.pss {
+			return assertion, ps256, err
+		}
+		failed = err
+	}
+	assertion, err := signJWT(p.key.signer, rs256, p.header("x5t", p.x5t), claims)
+	if err != nil {
+		return "", rs256, errors.Join(failed, err)
+	}
+	if failed != nil {
+		p.pkcs1.Store(true)
+	}
+	return assertion, rs256, nil
+}
+
+func (p *certificateProver) header(name, thumbprint string) map[string]any {
+	h := map[string]any{name: thumbprint}
+	if p.chain != nil {
+		h["x5c"] = p.chain
+	}
+	return h
+}
+
+// adfs tells whether a token endpoint is that of Active Directory Federation
+// Services, whose path begins with /adfs.
+func adfs(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	return strings.EqualFold(first, "adfs")
+}
+
+// pairOfFiles is what the files of a certificate credential hold.
+type pairOfFiles struct {
+	key    privateKey
+	leaf   *x509.Certificate
+	others []*x509.Certificate
 }
 
 // readPair returns the private key and the certificate that belongs to it,
 // wherever in the file that stands.
-func readPair(c *routes.Certificate) (*rsa.PrivateKey, *x509.Certificate, error) {
-	inFile, err := readPEM(c.File)
+func readPair(c *routes.Certificate, pw *password) (pairOfFiles, error) {
+	inFile, err := readBundle("client_certificate", c.File, pw)
 	if err != nil {
-		return nil, nil, err
+		return pairOfFiles{}, err
 	}
 	keyName, keys := c.File, inFile.keys
 	if c.KeyFile != "" {
-		apart, err := readPEM(c.KeyFile)
+		apart, err := readBundle("client_certificate.key_file", c.KeyFile, pw)
 		if err != nil {
-			return nil, nil, err
+			return pairOfFiles{}, err
 		}
 		keyName, keys = c.KeyFile, apart.keys
 	}
 	if len(inFile.certificates) == 0 {
-		return nil, nil, &trouble{what: c.File + " holds no certificate", remedy: "put the certificate there as PEM, with the key or with key_file beside it"}
+		return pairOfFiles{}, &trouble{what: c.File + " holds no certificate", remedy: "put the certificate there as PEM, with the key or with key_file beside it"}
 	}
-	if len(keys) != 1 {
-		return nil, nil, &trouble{
-			what:   fmt.Sprintf("%s holds %d private keys", keyName, len(keys)),
-			remedy: "put exactly one PEM private key there, or name its file under key_file",
-		}
+	key, err := onlyKey(keyName, keys, pw)
+	if err == nil {
+		err = fitForEntra(key)
 	}
-	key, err := rsaKey(keys[0])
+	if t, ok := errors.AsType[*trouble](err); ok {
+		return pairOfFiles{}, t
+	}
 	if err != nil {
-		return nil, nil, &trouble{what: keyName, remedy: "Entra takes RSA keys of at least 2048 bits: create one, as PKCS#8 or PKCS#1", cause: err}
+		return pairOfFiles{}, &trouble{what: keyName, remedy: "Entra takes RSA keys of at least 2048 bits: create one, as PKCS#8 or PKCS#1", cause: err}
 	}
-	for _, leaf := range inFile.certificates {
-		if key.PublicKey.Equal(leaf.PublicKey) {
-			return key, leaf, nil
+	return match(c.File, keyName, key, inFile.certificates)
+}
+
+// fitForEntra refuses keys that Entra does.
+func fitForEntra(key privateKey) error {
+	if _, ok := key.signer.Public().(*rsa.PublicKey); !ok {
+		return fmt.Errorf("a key of type %s is not an RSA key", key.describe())
+	}
+	if key.pssHash != 0 && key.pssHash != crypto.SHA256 {
+		return errors.New("the key is restricted to PSS with another hash than SHA-256")
+	}
+	return key.strong()
+}
+
+// match finds the certificate of key, the leaf.
+func match(certFile, keyFile string, key privateKey, certs []*x509.Certificate) (pairOfFiles, error) {
+	public, _ := key.signer.Public().(*rsa.PublicKey) // seen by fitForEntra
+	for i, leaf := range certs {
+		of, pss := publicKeyOf(leaf)
+		if public == nil || of == nil || !public.Equal(of) {
+			continue
 		}
+		key.pss = key.pss || pss
+		others := append(append([]*x509.Certificate(nil), certs[:i]...), certs[i+1:]...)
+		return pairOfFiles{key: key, leaf: leaf, others: others}, nil
 	}
-	return nil, nil, &trouble{
-		what:   fmt.Sprintf("the key in %s does not belong to the certificate in %s", keyName, c.File),
+	return pairOfFiles{}, &trouble{
+		what:   fmt.Sprintf("the key in %s does not belong to the certificate in %s", keyFile, certFile),
 		remedy: "replace both files together, with a certificate and the key that it was made for",
 	}
 }
 
-// pemFile is the content of a PEM file that matters here.
-type pemFile struct {
-	certificates []*x509.Certificate
-	keys         []*pem.Block
+// chainOf is x5c (RFC 7515 §4.1.6): the leaf and then each one's issuer, as
+// standard base64, without the root, which the receiver has or does not trust.
+func chainOf(leaf *x509.Certificate, others []*x509.Certificate) []string {
+	chain := []string{base64.StdEncoding.EncodeToString(leaf.Raw)}
+	for range others {
+		issuer := issuerOf(leaf, others)
+		if issuer == nil || selfSigned(issuer) {
+			break
+		}
+		chain = append(chain, base64.StdEncoding.EncodeToString(issuer.Raw))
+		leaf = issuer
+	}
+	return chain
 }
 
-func readPEM(path string) (pemFile, error) {
-	rest, err := readFile(path)
-	if err != nil {
-		return pemFile{}, &trouble{what: "client_certificate cannot be read", remedy: "name a readable PEM file", cause: err}
+func issuerOf(cert *x509.Certificate, among []*x509.Certificate) *x509.Certificate {
+	if selfSigned(cert) {
+		return nil
 	}
-	if !bytes.Contains(rest, []byte("-----BEGIN ")) {
-		return pemFile{}, notPEM(path, rest)
-	}
-	var out pemFile
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return out, nil
-		}
-		switch {
-		case block.Type == "CERTIFICATE":
-			cert, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return pemFile{}, &trouble{what: path + " holds a damaged certificate", remedy: "export it again, as PEM", cause: err}
-			}
-			out.certificates = append(out.certificates, cert)
-		case block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-			return pemFile{}, &trouble{
-				what:   "the private key in " + path + " is encrypted, which is not supported",
-				remedy: "decrypt it into a file that the gateway alone may read: openssl pkey -in encrypted.pem -out key.pem",
-			}
-		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			out.keys = append(out.keys, block)
+	for _, candidate := range among {
+		if string(candidate.RawSubject) == string(cert.RawIssuer) && cert.CheckSignatureFrom(candidate) == nil {
+			return candidate
 		}
 	}
+	return nil
 }
 
-// notPEM tells the formats apart that are met where PEM is wanted.
-func notPEM(path string, content []byte) error {
-	switch {
-	case len(content) == 0:
-		return &trouble{what: path + " is empty", remedy: "put the certificate and its key there, as PEM"}
-	case content[0] != 0x30: // not a DER sequence
-		return &trouble{what: path + " is not PEM", remedy: "export the certificate and its key as PEM"}
-	}
-	if _, err := x509.ParseCertificate(content); err == nil {
-		return &trouble{
-			what:   path + " is a certificate as DER, without a key",
-			remedy: "convert it: openssl x509 -inform DER -in app.cer -out app.pem; the key goes into key_file",
-		}
-	}
-	return &trouble{
-		what:   path + " looks like PKCS#12 (PFX), which is not supported yet",
-		remedy: "convert it: openssl pkcs12 -in app.pfx -out app.pem -nodes, then name app.pem",
-	}
-}
-
-// rsaKey parses PKCS#8 or PKCS#1.
-func rsaKey(block *pem.Block) (*rsa.PrivateKey, error) {
-	var parsed any
-	var err error
-	switch block.Type {
-	case "RSA PRIVATE KEY":
-		parsed, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "PRIVATE KEY":
-		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	default:
-		return nil, fmt.Errorf("%s is not an RSA key", strings.ToLower(block.Type))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("parse private key: %w", err)
-	}
-	key, ok := parsed.(*rsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("a key of type %T is not an RSA key", parsed)
-	}
-	if bits := key.N.BitLen(); bits < minimumBits {
-		return nil, fmt.Errorf("the RSA key has %d bits, fewer than %d", bits, minimumBits)
-	}
-	return key, nil
+func selfSigned(cert *x509.Certificate) bool {
+	return string(cert.RawSubject) == string(cert.RawIssuer)
 }
 
 // brief writes a duration as a person would say it: one unit, rounded down.

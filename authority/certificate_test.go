@@ -46,10 +46,14 @@ func TestUnfitCertificatesAreRefusedAtLoad(t *testing.T) {
 		{"no key", good.certPEM(), "0 private keys", "key_file"},
 		{"two keys", good.both(t) + alien.keyPEM(t), "2 private keys", "exactly one"},
 		{"no certificate", good.keyPEM(t), "no certificate", "PEM"},
-		{"encrypted PKCS#8", good.certPEM() + sealed, "encrypted", "openssl pkey"},
-		{"encrypted PKCS#1", good.certPEM() + oldSealed, "encrypted", "openssl pkey"},
+		{"encrypted PKCS#8", good.certPEM() + sealed, "is encrypted and there is no password", "client_certificate.password"},
+		{"encrypted PKCS#1", good.certPEM() + oldSealed, "Proc-Type: 4,ENCRYPTED", "openssl pkcs8 -topk8"},
 		{"PFX", "\x30\x82\x01\x00\x02\x01\x03", "PKCS#12", "openssl pkcs12"},
+		{"BER", "\x30\x80\x02\x01\x03\x00\x00", "PKCS#12", "openssl pkcs12"},
 		{"DER", string(good.cert.Raw), "DER", "openssl x509"},
+		{"a key as DER", "\x30\x82\x04\xbe\x02\x01\x00\x30", "private key as DER", "openssl pkey -inform DER"},
+		{"JWK", ` {"kty":"RSA"}`, "JSON", "convert the JWK"},
+		{"damaged key", good.certPEM() + strings.Replace(good.keyPEM(t), "PRIVATE KEY-----\nMII", "PRIVATE KEY-----\nMIa", 1), "parse private key", "RSA"},
 		{"empty", "", "empty", "PEM"},
 		{"text", "hello", "not PEM", "PEM"},
 		{"damaged", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n", "damaged", "again"},
@@ -86,7 +90,12 @@ func TestACertificatesEndIsAnnounced(t *testing.T) {
 		contains string
 	}{
 		{year, false, false, ""},
+		{31*24*time.Hour + time.Hour, false, false, ""},
+		{30*24*time.Hour - time.Hour, true, false, "expires in 29 days"},
 		{20*24*time.Hour + time.Hour, true, false, "expires in 20 days"},
+		{14*24*time.Hour - time.Hour, true, false, "expires in 13 days"},
+		{7*24*time.Hour + time.Hour, true, false, "expires in 7 days"},
+		{7*24*time.Hour - time.Second, true, true, "expires in 6 days"},
 		{5*24*time.Hour + time.Hour, true, true, "expires in 5 days"},
 		{90 * time.Minute, true, true, "expires in 1h"},
 	} {
@@ -103,9 +112,11 @@ func TestStatusShowsTheThumbprintsOfThePortal(t *testing.T) {
 	p := certify(t, newRSA(t, 2048), -time.Hour, year)
 	c := certified(t, "https://login.example.com", routes.Certificate{File: file(t, p.both(t))})
 	got := condition(t, loaded(t, c))
+	sum := sha256.Sum256(p.cert.Raw)
 	want := &authority.Leaf{
 		Subject: "CN=reports", NotBefore: p.cert.NotBefore, NotAfter: p.cert.NotAfter,
-		SHA1: fmt.Sprintf("%X", sha1.Sum(p.cert.Raw)), SHA256: fmt.Sprintf("%X", sha256.Sum256(p.cert.Raw)),
+		SHA1: fmt.Sprintf("%X", sha1.Sum(p.cert.Raw)), SHA256: fmt.Sprintf("%X", sum),
+		X5TS256: base64.RawURLEncoding.EncodeToString(sum[:]),
 	}
 	if !reflect.DeepEqual(got.Certificate, want) {
 		t.Errorf("certificate = %+v, want %+v", got.Certificate, want)
@@ -121,8 +132,14 @@ func TestAnUnknownCertificateIsNamedInTheRemedy(t *testing.T) {
 	c := certified(t, e.URL, routes.Certificate{File: file(t, p.both(t))})
 	got := fails(t, loaded(t, c), c)
 	thumbprint := fmt.Sprintf("%X", sha1.Sum(p.cert.Raw))
-	if !strings.Contains(got.Remedy, thumbprint) || !strings.Contains(got.Detail, "CN=reports") {
-		t.Errorf("remedy = %q, detail = %q, want %s", got.Remedy, got.Detail, thumbprint)
+	if !strings.Contains(got.Remedy, thumbprint) {
+		t.Errorf("remedy = %q, want %s", got.Remedy, thumbprint)
+	}
+	sum := sha256.Sum256(p.cert.Raw)
+	for _, want := range []string{"CN=reports", thumbprint, fmt.Sprintf("%X", sum), base64.RawURLEncoding.EncodeToString(sum[:]), "PS256"} {
+		if !strings.Contains(got.Detail, want) {
+			t.Errorf("detail = %q, want %s in it", got.Detail, want)
+		}
 	}
 }
 

@@ -7,74 +7,124 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/secrets"
 )
 
 // assertionLimit bounds a federated token, in bytes.
 const assertionLimit = 64 << 10
 
-// federatedProver shows a token that another issuer wrote into a file. It
-// reads the file for every request: whoever rotates it does so when it likes,
-// and a request is rare.
+// federatedProver shows a token of another issuer. It asks the source for
+// every request: whoever rotates the token does so when it likes, and a
+// request is rare.
 type federatedProver struct {
 	clientID string
-	file     string
+	source   source
 }
 
-// loadFederated never fails: the file may yet come, and is read anew anyway.
-// Its path stands for it in the fingerprint, so that rotation, which changes
-// nothing about who the client is, drops no tokens.
-func (id *identity) loadFederated(now time.Time) []Finding {
+// loadFederated asks a file only, and even that may yet come: it fails for what
+// the configuration or the environment has wrong. The configuration stands for
+// the token in the fingerprint, so that rotation, which changes nothing about
+// who the client is, drops no tokens.
+func (id *identity) loadFederated(now time.Time) ([]Finding, error) {
 	c := &id.credential
-	p := federatedProver{clientID: c.ClientID, file: c.FederatedToken.File}
-	id.kind, id.prover = kindFederated, p
-	id.fingerprint = id.fingerprintOf(c.FederatedToken.File)
-	if _, _, err := p.read(now); err != nil {
-		id.state.note(id.local(err))
-		return []Finding{{Credential: c.Name, Message: err.Error(), Remedy: remedyOf(err)}}
+	id.kind = kindFederated
+	from, err := id.newSource(os.LookupEnv)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	var findings []Finding
+	if c.FederatedToken.IdentityBinding {
+		if id.binding, err = newTokenProxy(os.LookupEnv); err != nil {
+			return nil, err
+		}
+		id.host = id.binding.address.Host
+		if c.CAFile != "" {
+			findings = append(findings, id.warning("ca_file is not used: requests go to the token proxy of AKS, whose CA "+caFileVariable+" names",
+				"take ca_file out of the credential"))
+		}
+	}
+	p := federatedProver{clientID: c.ClientID, source: from}
+	id.prover = p
+	id.fingerprint = id.fingerprintOf(describeSource(c.FederatedToken))
+	if _, ok := from.(fileSource); !ok {
+		return findings, nil
+	}
+	if _, _, err := p.read(context.Background(), now); err != nil {
+		id.state.note(id.local(err))
+		findings = append(findings, Finding{Credential: c.Name, Message: err.Error(), Remedy: remedyOf(err)})
+	}
+	return findings, nil
 }
 
-func (p federatedProver) prove(context.Context, target) (proof, error) {
-	assertion, facts, err := p.read(time.Now())
+// describeSource is the configuration of f as one text, to tell it from another.
+func describeSource(f *routes.FederatedToken) string {
+	if f.File != "" && !f.IdentityBinding {
+		return f.File
+	}
+	text := fmt.Sprintf("%q %t %q %q %q", f.File, f.IdentityBinding, f.Audience, f.Exec.Env+f.Exec.File, f.Exec.Exec)
+	if u := f.URL; u != nil {
+		text += fmt.Sprintf(" url %q %q %q %q %q", u.Address, u.Header, u.Format, u.Secret.String(), u.Member)
+	}
+	if f.GCP != nil {
+		text += fmt.Sprintf(" gcp %q", f.GCP.ServiceAccount)
+	}
+	if m := f.ManagedIdentity; m != nil {
+		text += fmt.Sprintf(" managed %q %q %q", m.ClientID, m.ObjectID, m.ResourceID)
+	}
+	return text
+}
+
+func (p federatedProver) prove(ctx context.Context, _ target) (proof, error) {
+	assertion, facts, err := p.read(ctx, time.Now())
 	if err != nil {
 		return proof{}, err
 	}
 	return assertionProof(p.clientID, assertion.Reveal(), facts), nil
 }
 
-// read returns the file's token and what the portal's entry must match in it.
-// The signature is not verified: that is Entra's part.
-func (p federatedProver) read(now time.Time) (assertion secrets.Secret, facts string, err error) {
-	assertion, err = secrets.Ref{File: p.file}.Read()
+// read returns the source's token and what the portal's entry must match in
+// it. The signature is not verified: that is Entra's part.
+func (p federatedProver) read(ctx context.Context, now time.Time) (assertion secrets.Secret, facts string, err error) {
+	assertion, err = p.source.assertion(ctx)
 	if err != nil {
-		return secrets.Secret{}, "", &trouble{
-			what:   "federated token file cannot be read",
-			remedy: "check that the token is projected into this container, and the path",
-			cause:  err,
-		}
+		return secrets.Secret{}, "", err
 	}
 	claims, err := decodeJWT(assertion)
 	if err != nil {
 		return secrets.Secret{}, "", &trouble{
-			what:   "federated token file " + p.file + " does not hold a JWT",
-			remedy: "the file must hold the issuer's token alone, as header.payload.signature",
+			what:   "the federated token from " + p.source.String() + " is no JWT",
+			remedy: "there must be the issuer's token alone, as header.payload.signature",
 			cause:  err,
 		}
 	}
-	if exp, ok := instant(claims["exp"]); ok && !now.Before(exp) {
-		return secrets.Secret{}, "", &trouble{
-			what:   fmt.Sprintf("federated token file is stale: expired %s ago", brief(now.Sub(exp))),
-			remedy: "find out why " + p.file + " is no longer renewed; if it is, check this machine's clock",
+	exp, expires := instant(claims["exp"])
+	if expires && !now.Before(exp) {
+		return secrets.Secret{}, "", p.stale(now.Sub(exp))
+	}
+	facts = fmt.Sprintf("federated token sent: issuer %q, subject %q, audience %q", clip(claims["iss"]), clip(claims["sub"]), strings.Join(audiences(claims["aud"]), " "))
+	if expires {
+		facts += ", good for another " + brief(exp.Sub(now))
+	}
+	return assertion, facts + "; the entry under Federated credentials must have the very same, case and final slashes included", nil
+}
+
+// stale is a token that expired so long ago.
+func (p federatedProver) stale(ago time.Duration) error {
+	if f, ok := p.source.(fileSource); ok {
+		return &trouble{
+			what:   "federated token file is stale: expired " + brief(ago) + " ago",
+			remedy: "find out why " + f.path + " is no longer renewed; if it is, check this machine's clock",
 		}
 	}
-	facts = fmt.Sprintf("federated token sent: issuer %q, subject %q, audience %q; the entry under Federated credentials must have the very same, case and final slashes included",
-		clip(claims["iss"]), clip(claims["sub"]), strings.Join(audiences(claims["aud"]), " "))
-	return assertion, facts, nil
+	return &trouble{
+		what:   "the federated token from " + p.source.String() + " is stale: expired " + brief(ago) + " ago",
+		remedy: "find out why there is no newer one; if there is, check this machine's clock",
+	}
 }
 
 // errNotJWT says that a string is not a signed JWT.

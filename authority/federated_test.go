@@ -48,10 +48,10 @@ func TestAnUnfitFederatedTokenIsNamedBeforeItIsSent(t *testing.T) {
 		{"stale", file(t, kubernetes(t, -3*time.Minute-time.Second, "1")), "federated token file is stale: expired 3m ago"},
 		{"missing", missing, "cannot be read"},
 		{"empty", file(t, ""), "is empty"},
-		{"no JWT", file(t, "hunter2"), "does not hold a JWT"},
-		{"broken base64", file(t, "a.b!.c"), "does not hold a JWT"},
-		{"payload is a list", file(t, "e30.W10.c2ln"), "does not hold a JWT"},
-		{"payload is null", file(t, "e30.bnVsbA.c2ln"), "does not hold a JWT"},
+		{"no JWT", file(t, "hunter2"), "is no JWT"},
+		{"broken base64", file(t, "a.b!.c"), "is no JWT"},
+		{"payload is a list", file(t, "e30.W10.c2ln"), "is no JWT"},
+		{"payload is null", file(t, "e30.bnVsbA.c2ln"), "is no JWT"},
 		{"too large", file(t, strings.Repeat("a", 64<<10+1)), "larger than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -46,7 +46,8 @@ type identity struct {
 	roots     *x509.CertPool // nil: the system's
 	trust     trust
 	transport *http.Transport
-	dialer    Dialer // of the directory
+	dialer    Dialer      // of the directory
+	binding   *tokenProxy // instead of transport; nil for none
 
 	reason, remedy string // why not ready, or why the last good one is in use
 	state          *state
@@ -184,8 +185,10 @@ func (id *identity) loadProof(now time.Time) ([]Finding, error) {
 		return id.loadSecret()
 	case c.ClientCertificate != nil:
 		return id.loadCertificate(now)
+	case c.ClientKey != nil:
+		return id.loadClientKey()
 	case c.FederatedToken != nil:
-		return id.loadFederated(now), nil
+		return id.loadFederated(now)
 	case c.ManagedIdentity != nil:
 		return id.loadManaged()
 	}

@@ -3,8 +3,11 @@ package authority
 import (
 	"context"
 	"encoding/base64"
+	"errors"
+	"maps"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -91,6 +94,41 @@ func (p secretProver) prove(context.Context, target) (proof, error) {
 		authorization: "Basic " + both,
 		hidden:        []string{secret, encoded, both},
 	}, nil
+}
+
+// lifetime is from when on an assertion may be used, and for how long.
+type lifetime struct {
+	from time.Time
+	of   time.Duration
+}
+
+// assertionClaims are what a client says of itself (RFC 7523 §3) beside extra,
+// over which its own always win. aud is a plain string on purpose, which every
+// server understands; jwt.RegisteredClaims would write an array.
+func assertionClaims(clientID, endpoint string, extra map[string]any, life lifetime) map[string]any {
+	claims := map[string]any{}
+	maps.Copy(claims, extra)
+	maps.Copy(claims, map[string]any{
+		"aud": endpoint,
+		"iss": clientID,
+		"sub": clientID,
+		"jti": uuid.NewString(),
+		"nbf": life.from.Unix(),
+		"iat": life.from.Unix(),
+		"exp": life.from.Add(life.of).Unix(),
+	})
+	return claims
+}
+
+// unproven is why there is no proof: the [*Error] of whoever was asked for
+// it, in this credential's name, or trouble that was found here.
+func (id *identity) unproven(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		named := *e
+		named.Credential = id.credential.Name
+		return &named
+	}
+	return id.local(err)
 }
 
 // assertionProof carries a JWT that stands for the client.

@@ -102,7 +102,7 @@ func (d *Directory) acquire(ctx context.Context, id *identity, q question) (toke
 	to := target{endpoint: id.endpoint}
 	p, err := id.prover.prove(ctx, to)
 	if err != nil {
-		return tokens.Token{}, id.local(err)
+		return tokens.Token{}, id.unproven(err)
 	}
 	token, e := d.exchange(ctx, id, p, q)
 	if e == nil || e.Code != "invalid_client" || id.kind != kindFederated {
@@ -123,7 +123,7 @@ func (d *Directory) exchange(ctx context.Context, id *identity, p proof, q quest
 		return tokens.Token{}, id.local(&trouble{what: "the token request cannot be made", remedy: "check the token endpoint's address", cause: err})
 	}
 	sent := time.Now()
-	resp, err := id.transport.RoundTrip(req) // not a Client: no redirects, no cookies
+	resp, err := id.roundTrip(req) // not a Client: no redirects, no cookies
 	if err != nil {
 		return tokens.Token{}, id.unreachable(err, p)
 	}
