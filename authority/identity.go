@@ -104,7 +104,7 @@ func (id *identity) status() Status {
 	st := Status{
 		Name:        id.credential.Name,
 		Kind:        id.kind,
-		Ready:       id.prover != nil,
+		Ready:       id.prover != nil || id.managed != nil,
 		Reason:      id.reason,
 		Remedy:      id.remedy,
 		Host:        id.host,
@@ -153,6 +153,10 @@ func load(c *routes.Credential, dialer Dialer, now time.Time) (*identity, []Find
 		}
 	}
 	id := &identity{credential: *c, endpoint: canonicalEndpoint(c.Endpoint()), dialer: dialer, state: &state{}}
+	if c.ManagedIdentity != nil { // asks its host, and no token endpoint
+		findings, err := id.loadManaged()
+		return id, findings, err
+	}
 	u, err := url.Parse(id.endpoint)
 	if err != nil || u.Host == "" {
 		return nil, nil, &trouble{what: "the token endpoint is not an absolute URL", remedy: "write it as https://host/path"}
@@ -189,8 +193,6 @@ func (id *identity) loadProof(now time.Time) ([]Finding, error) {
 		return id.loadClientKey()
 	case c.FederatedToken != nil:
 		return id.loadFederated(now)
-	case c.ManagedIdentity != nil:
-		return id.loadManaged()
 	}
 	return nil, &trouble{
 		what:   "no secret, certificate or federated token is named",

@@ -59,8 +59,8 @@ func newTransport(dialer Dialer, roots *x509.CertPool) *http.Transport {
 }
 
 // Acquire gets a token for k, which must come from [Directory.Key]. claims is
-// the JSON text of a claims challenge, or "". It takes 30 s at most and
-// follows no redirect. The error is an [*Error].
+// the JSON text of a claims challenge, or "". It takes 30 s at most, from a
+// managed identity 2 min, and follows no redirect. The error is an [*Error].
 func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (tokens.Token, error) {
 	id := d.current.Load().find(k)
 	if id == nil || (id.prover != nil && id.endpoint != k.Authority) {
@@ -74,7 +74,7 @@ func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (t
 			Remedy:     "check the credential's name in routes.yaml and reload",
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, id.bound())
 	defer cancel()
 	token, e := d.acquire(ctx, id, question{scope: k.Scope, claims: claims})
 	if e != nil {
