@@ -16,13 +16,13 @@ import (
 const keyLimit = 4096
 
 var (
-	errNoRealm   = errors.New("the agent's 401 names no key file (WWW-Authenticate: Basic realm=...)")
-	errKeyPath   = errors.New("the agent names a key file that is not a .key directly in its own folder")
-	errKeyFile   = errors.New("the key file is not a regular file")
-	errKeySize   = fmt.Errorf("the key file is larger than %d bytes", keyLimit)
-	errKeySwap   = errors.New("the key file was replaced while it was opened")
-	errKeyOdd    = errors.New("the key file is empty, or holds what no header can carry")
-	errNoKeyDirs = errors.New("the agent's folder of keys cannot be opened")
+	errNoRealm = errors.New("the agent's 401 names no key file (WWW-Authenticate: Basic realm=...)")
+	errKeyPath = errors.New("the agent names a key file that is not a .key directly in its own folder")
+	errKeyFile = errors.New("the key file is not a regular file")
+	errKeySize = fmt.Errorf("the key file is larger than %d bytes", keyLimit)
+	errKeySwap = errors.New("the key file was replaced while it was opened")
+	errKeyOdd  = errors.New("the key file is empty, or holds what no header can carry")
+	errKeyDir  = errors.New("the agent's folder of keys cannot be opened")
 )
 
 // key reads the file that the agent's challenge names, which only members of
@@ -36,6 +36,11 @@ func (h *host) key(header http.Header) (string, error) {
 			return key, nil
 		}
 	}
+	return "", h.keyTrouble(err)
+}
+
+// keyTrouble is err with what to do about it.
+func (h *host) keyTrouble(err error) *trouble {
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		err = p.Err // whose path may be long, and is named below
 	}
@@ -50,7 +55,7 @@ func (h *host) key(header http.Header) (string, error) {
 			t.remedy = "add the account that the gateway runs as to the group Hybrid agent extension applications, then start the gateway anew"
 		}
 	}
-	return "", t
+	return t
 }
 
 // keyName returns the name, within keyDir, of the file that a challenge names.
@@ -80,7 +85,7 @@ func (h *host) keyName(header http.Header) (string, error) {
 func readKey(dir, name string) (string, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errNoKeyDirs, err)
+		return "", fmt.Errorf("%w: %w", errKeyDir, err)
 	}
 	defer root.Close()
 	before, err := root.Lstat(name)
