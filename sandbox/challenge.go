@@ -35,6 +35,8 @@ type Challenge struct {
 	Claims string
 	// Always repeats the challenge whatever the token.
 	Always bool
+	// Once ends the challenge with the first token that meets it.
+	Once bool
 }
 
 // posed is a Challenge at work.

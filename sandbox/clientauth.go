@@ -21,12 +21,12 @@ const clockTolerance = 5 * time.Minute
 
 // client is who a token request says it is, before anything is believed.
 type client struct {
-	id         string
-	secret     string
-	hasSecret  bool // client_secret was there, be it empty
-	assertion  string
-	twice      bool // two ways of authentication at once, or two client IDs
-	allExpired bool // the trouble [ExpiredSecret] is on
+	id        string
+	secret    string
+	hasSecret bool // client_secret was there, be it empty
+	assertion string
+	twice     bool  // two ways of authentication at once, or two client IDs
+	trouble   Fault // that is on: [ExpiredSecret], [WrongSecret], [NoConsent]
 }
 
 // strength is the claim appidacr: 1 for a secret, 2 for an assertion.
@@ -72,10 +72,10 @@ func (e *Entra) authenticate(x *exchange, who client, a *app) *refusal {
 			"'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.")
 	}
 	for _, s := range a.secrets {
-		if subtle.ConstantTimeCompare([]byte(s.Value), []byte(who.secret)) != 1 {
+		if subtle.ConstantTimeCompare([]byte(s.Value), []byte(who.secret)) != 1 || who.trouble == WrongSecret {
 			continue
 		}
-		if who.allExpired || !x.now.Before(s.Expires) {
+		if who.trouble == ExpiredSecret || !x.now.Before(s.Expires) {
 			return refuse("invalid_client", 7000222,
 				"The provided client secret keys for app '%s' are expired. Visit the Azure portal to create new keys for your app: "+
 					"https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds.", a.id)
@@ -130,7 +130,7 @@ func (e *Entra) checkCertificate(x *exchange, t *jwt.Token, a *app) *refusal {
 	case !strings.EqualFold(sub, a.id):
 		return refuse("invalid_client", 700021, "Client assertion application identifier doesn't match 'client_id' parameter.")
 	}
-	cert, no := namedCertificate(t, a)
+	cert, no := namedCertificate(x, t, a)
 	if no != nil {
 		return no
 	}
@@ -150,13 +150,18 @@ func (e *Entra) checkCertificate(x *exchange, t *jwt.Token, a *app) *refusal {
 	if no := checkTimes(x, claims); no != nil {
 		return no
 	}
-	return e.checkReplay(x, claims, a)
+	if no := e.checkReplay(x, claims, a); no != nil {
+		return no
+	}
+	e.remember(t, claims, a)
+	return nil
 }
 
-// namedCertificate returns the registered certificate that the header names,
-// under the member that belongs to its algorithm. The thumbprint may be
-// base64url or, as MSAL Go writes it, padded base64.
-func namedCertificate(t *jwt.Token, a *app) (*x509.Certificate, *refusal) {
+// namedCertificate returns the certificate that the header names, under the
+// member that belongs to its algorithm: a registered one, or one that comes
+// along in x5c and that the app lets in by subject and issuer. The thumbprint
+// may be base64url or, as MSAL Go writes it, padded base64.
+func namedCertificate(x *exchange, t *jwt.Token, a *app) (*x509.Certificate, *refusal) {
 	member := map[string]string{"PS256": "x5t#S256", "RS256": "x5t"}[t.Method.Alg()]
 	named, _ := t.Header[member].(string)
 	if member == "" || named == "" {
@@ -166,7 +171,14 @@ func namedCertificate(t *jwt.Token, a *app) (*x509.Certificate, *refusal) {
 	if err != nil || (member == "x5t#S256") != (len(sum) == sha256.Size) {
 		return nil, badJWT()
 	}
+	sent, no := chain(t, sum)
+	if no != nil {
+		return nil, no
+	}
 	cert := a.byThumbprint(sum)
+	if cert == nil && sent != nil {
+		return a.bySubject(x, sent)
+	}
 	if cert == nil {
 		return nil, refuse("invalid_client", 700027,
 			"The certificate with identifier used to sign the client assertion is not registered on application. "+

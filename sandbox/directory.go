@@ -44,6 +44,9 @@ type Federated struct {
 // credentials in the public cloud.
 const TokenExchangeAudience = "api://AzureADTokenExchange"
 
+// devOpsAppID is the application of Azure DevOps, and the audience of its API.
+const devOpsAppID = "499b84ac-1321-427f-aa17-267ca6975798"
+
 // Mistakes in the administration of an [Entra].
 var (
 	ErrNoApp    = errors.New("sandbox: no such app")
@@ -51,13 +54,19 @@ var (
 	ErrName     = errors.New("sandbox: not a usable name")
 )
 
-type tenant struct{ id, domain string }
+type tenant struct {
+	id, domain string
+	foreign    *ForeignTenant // nil: of this cloud
+}
 
 type app struct {
 	id, name   string
+	home       string            // the tenant where it is registered
+	managed    *ManagedIdentity  // nil: an app
 	principals map[string]string // tenant ID to object ID
 	secrets    []Secret
 	certs      []*x509.Certificate
+	issuers    []subjectIssuer // of certificates that need no registration
 	federated  []Federated
 	grants     map[string][]string // resource to roles
 }
@@ -119,6 +128,9 @@ func (e *Entra) RegisterApp(a App) (clientID string, err error) {
 		t, ok := e.dir.tenants[strings.ToLower(name)]
 		if !ok {
 			return "", fmt.Errorf("%w: %q", ErrNoTenant, name)
+		}
+		if made.home == "" {
+			made.home = t.id
 		}
 		made.principals[t.id] = uuid.NewSHA1(uuid.MustParse(t.id), []byte(strings.ToLower(a.ClientID))).String()
 	}
@@ -226,6 +238,7 @@ func (a *app) clone() *app {
 	c := *a
 	c.principals, c.grants = maps.Clone(a.principals), maps.Clone(a.grants)
 	c.secrets, c.certs, c.federated = slices.Clone(a.secrets), slices.Clone(a.certs), slices.Clone(a.federated)
+	c.issuers = slices.Clone(a.issuers)
 	return &c
 }
 

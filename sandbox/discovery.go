@@ -81,12 +81,16 @@ func onlyGET(w http.ResponseWriter, r *http.Request) bool {
 
 // serveMetadata answers OpenID Connect discovery (RFC 8414 shape). For a
 // tenant every address holds its GUID, whichever name was asked; for common
-// they keep the name, and the issuer has the real service's placeholder.
+// they keep the name, and the issuer has the real service's placeholder. For a
+// tenant of another cloud they are that cloud's.
 func (e *Entra) serveMetadata(w http.ResponseWriter, x *exchange) {
 	if !onlyGET(w, x.r) {
 		return
 	}
-	id, issuerID := strings.ToLower(x.tenant), "{tenantid}"
+	e.mu.RLock()
+	cloud, _ := e.cloud.facts()
+	e.mu.RUnlock()
+	id, issuerID, origin := strings.ToLower(x.tenant), "{tenantid}", x.origin
 	if !isMeta(x.tenant) {
 		t, no := e.findTenant(x)
 		if no != nil {
@@ -94,11 +98,20 @@ func (e *Entra) serveMetadata(w http.ResponseWriter, x *exchange) {
 			return
 		}
 		id, issuerID = t.id, t.id
+		if t.foreign != nil {
+			cloud, _ = t.foreign.Cloud.facts()
+			origin = "https://" + cloud.login
+		}
 	}
-	base := x.origin + "/" + id
 	x.dress(w)
 	w.Header().Set("Access-Control-Allow-Origin", "*")
-	writeJSON(w, http.StatusOK, map[string]any{
+	writeJSON(w, http.StatusOK, metadata(cloud, origin, id, issuerID))
+}
+
+// metadata is the document of one tenant at origin.
+func metadata(cloud cloudFacts, origin, id, issuerID string) map[string]any {
+	base := origin + "/" + id
+	doc := map[string]any{
 		"token_endpoint": base + "/oauth2/v2.0/token",
 		"token_endpoint_auth_methods_supported": []string{
 			"client_secret_post", "private_key_jwt", "client_secret_basic"},
@@ -108,9 +121,9 @@ func (e *Entra) serveMetadata(w http.ResponseWriter, x *exchange) {
 		"id_token_signing_alg_values_supported": []string{"RS256"},
 		"response_types_supported":              []string{"code", "id_token", "code id_token", "id_token token"},
 		"scopes_supported":                      []string{"openid", "profile", "email", "offline_access"},
-		"issuer":                                x.origin + "/" + issuerID + "/v2.0",
+		"issuer":                                origin + "/" + issuerID + "/v2.0",
 		"request_uri_parameter_supported":       false,
-		"userinfo_endpoint":                     "https://graph.microsoft.com/oidc/userinfo",
+		"userinfo_endpoint":                     "https://" + cloud.msgraph + "/oidc/userinfo",
 		"authorization_endpoint":                base + "/oauth2/v2.0/authorize",
 		"device_authorization_endpoint":         base + "/oauth2/v2.0/devicecode",
 		"http_logout_supported":                 true,
@@ -119,13 +132,17 @@ func (e *Entra) serveMetadata(w http.ResponseWriter, x *exchange) {
 		"claims_supported": []string{"sub", "iss", "cloud_instance_name", "cloud_instance_host_name",
 			"cloud_graph_host_name", "msgraph_host", "aud", "exp", "iat", "auth_time", "acr", "nonce",
 			"preferred_username", "name", "tid", "ver", "at_hash", "c_hash", "email"},
-		"tenant_region_scope":   "EU",
-		"cloud_instance_name":   "microsoftonline.com",
-		"cloud_graph_host_name": "graph.windows.net",
-		"msgraph_host":          "graph.microsoft.com",
-		"rbac_url":              "https://pas.windows.net",
+		"tenant_region_scope":   cloud.region,
+		"cloud_instance_name":   cloud.instance,
+		"cloud_graph_host_name": cloud.graph,
+		"msgraph_host":          cloud.msgraph,
+		"rbac_url":              cloud.rbac,
 		"kerberos_endpoint":     base + "/kerberos",
-	})
+	}
+	if cloud.subRegion != "" {
+		doc["tenant_region_sub_scope"] = cloud.subRegion
+	}
+	return doc
 }
 
 // serveKeys answers the signing keys.

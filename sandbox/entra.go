@@ -29,14 +29,17 @@ type Entra struct {
 	keys  *signer
 	web   *http.Client // fetches the keys of federated issuers
 
-	serial atomic.Uint64 // of the last token issued
+	serial  atomic.Uint64 // of the last token issued
+	failing outbreak
 
 	mu        sync.RWMutex // guards everything below
 	dir       directory
 	replayed  map[string]time.Time // assertions seen, until their exp
-	lifetime  time.Duration        // 0: the default
+	accepted  []Assertion
+	ordered   map[string]int // client ID to the AADSTS number it gets
+	cloud     Cloud
+	lifetime  time.Duration // 0: the default
 	refreshIn time.Duration
-	failure   *failure // nil: well
 	requests  int
 	byClient  map[string]int
 	observe   func(TokenRequest)
@@ -58,6 +61,7 @@ func startEntra(env *surroundings, caPEM []byte) (*Entra, error) {
 	e := &Entra{
 		clock: env.clock, keys: keys, web: issuerClient(caPEM),
 		dir: newDirectory(), replayed: map[string]time.Time{}, byClient: map[string]int{},
+		ordered: map[string]int{},
 	}
 	if e.srv, err = serve("entra", env, http.HandlerFunc(e.route)); err != nil {
 		return nil, err

@@ -6,13 +6,14 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
-// A Fault is one way in which the token endpoint can misbehave.
+// A Fault is one way in which an endpoint that issues tokens can misbehave.
 type Fault string
 
-// The faults. The last group are answers that no client may take for a token,
+// The faults. The second group are those of a [Host], the last group are answers that no client may take for a token,
 // save [StringExpiry] and [NoExpiry], which are legal OAuth.
 const (
 	Throttle      Fault = "throttle"       // 429, plain text, Retry-After: 60
@@ -22,7 +23,14 @@ const (
 	Slow          Fault = "slow"           // the right answer, after Failure.Delay
 	Hang          Fault = "hang"           // no answer until Recover
 	ExpiredSecret Fault = "expired-secret" // 401 AADSTS7000222 to every right secret
+	WrongSecret   Fault = "wrong-secret"   // 401 AADSTS7000215 to every secret
+	NoConsent     Fault = "no-consent"     // tokens without roles
 	Redirect      Fault = "redirect"       // 307 to another path of this server
+
+	NotFound    Fault = "not-found"    // 404, as IMDS while it is updated
+	Gone        Fault = "gone"         // 410, as IMDS while it is updated, for up to 70 s
+	ServerError Fault = "server-error" // 500
+	Unreachable Fault = "unreachable"  // 403 as from Docker Desktop, where there is no IMDS
 
 	HTMLAnswer   Fault = "html"          // 200 with a page of HTML
 	EmptyAnswer  Fault = "empty"         // 200 with no body
@@ -59,6 +67,47 @@ type failure struct {
 	over chan struct{} // closed by Recover, or when another failure follows
 }
 
+// outbreak is the failure that is on at an endpoint, if any. The zero value is
+// well.
+type outbreak struct {
+	mu  sync.Mutex // guards now
+	now *failure
+}
+
+// begin starts f in place of what was on.
+func (o *outbreak) begin(f Failure) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.now != nil {
+		close(o.now.over)
+	}
+	o.now = &failure{Failure: f, left: f.Times, over: make(chan struct{})}
+}
+
+// end ends what was on, and returns its kind.
+func (o *outbreak) end() Fault {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.now == nil {
+		return ""
+	}
+	defer func() { o.now = nil }()
+	close(o.now.over)
+	return o.now.Kind
+}
+
+// meet returns the failure that meets a call, and counts it.
+func (o *outbreak) meet() failure {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := o.now
+	if f == nil || (f.Times > 0 && f.left == 0) {
+		return failure{} // one that is spent stays, for end to free what hangs
+	}
+	f.left--
+	return *f
+}
+
 // Fail starts a fault with its defaults; see [Entra.FailWith].
 func (e *Entra) Fail(kind Fault) { e.FailWith(Failure{Kind: kind}) }
 
@@ -66,39 +115,14 @@ func (e *Entra) Fail(kind Fault) { e.FailWith(Failure{Kind: kind}) }
 // next failure takes its place, or for f.Times calls. Discovery stays well,
 // except under [Refuse].
 func (e *Entra) FailWith(f Failure) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.end()
-	e.failure = &failure{Failure: f, left: f.Times, over: make(chan struct{})}
+	e.failing.begin(f)
 	e.srv.door.shut.Store(f.Kind == Refuse)
 }
 
 // Recover ends the failure. Calls that hang get their answer.
 func (e *Entra) Recover() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.end()
-}
-
-// end ends the failure that is on, if any. The lock must be held.
-func (e *Entra) end() {
-	if e.failure != nil {
-		close(e.failure.over)
-		e.failure = nil
-	}
+	e.failing.end()
 	e.srv.door.shut.Store(false)
-}
-
-// failing returns the failure that meets this call, and counts it.
-func (e *Entra) failing() failure {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	f := e.failure
-	if f == nil || (f.Times > 0 && f.left == 0) {
-		return failure{} // one that is spent stays, for Recover to free what hangs
-	}
-	f.left--
-	return *f
 }
 
 // wait holds the call up as the failure wants, and reports whether the client
@@ -127,35 +151,59 @@ func (f failure) wait(ctx context.Context) bool {
 	return true
 }
 
-// replace gives the answer of a failure that does not look at the request, and
-// reports whether there is one.
+// replace gives the answer of a failure of Entra that does not look at the
+// request, and reports whether there is one.
 func (f failure) replace(w http.ResponseWriter, x *exchange) bool {
-	const html = "text/html; charset=utf-8"
 	switch f.Kind {
-	case Throttle:
-		f.retryAfter(w, x, time.Minute)
-		f.raw(w, http.StatusTooManyRequests, "text/plain", "Too Many Requests")
-	case Outage:
-		f.retryAfter(w, x, 0)
-		f.raw(w, http.StatusServiceUnavailable, html,
-			"<!DOCTYPE html><html><head><title>Service Unavailable</title></head><body><h2>Our services aren't available right now</h2></body></html>")
 	case Loop:
 		refuse("invalid_grant", 50196, "The server terminated an operation because it encountered a client request loop. "+
 			"Please contact your app vendor.").write(w, x)
 	case Redirect:
 		w.Header().Set("Location", x.origin+"/elsewhere")
-		f.raw(w, http.StatusTemporaryRedirect, html, "")
-	case HTMLAnswer:
-		f.raw(w, http.StatusOK, html, "<!DOCTYPE html><html><body>Sign in to the network</body></html>")
-	case EmptyAnswer:
-		f.raw(w, http.StatusOK, "application/json; charset=utf-8", "")
+		f.raw(w, http.StatusTemporaryRedirect, htmlType, "")
 	case ErrorIn200:
 		x.dress(w)
 		writeJSON(w, http.StatusOK, refuse("invalid_client", 7000215, "Invalid client secret provided.").body(x))
+	default:
+		return f.answer(w, x.now)
+	}
+	return true
+}
+
+const (
+	htmlType = "text/html; charset=utf-8"
+	jsonType = "application/json; charset=utf-8"
+)
+
+// answer gives the answer of a failure that any endpoint can have, and reports
+// whether there is one.
+func (f failure) answer(w http.ResponseWriter, now time.Time) bool {
+	switch f.Kind {
+	case Throttle:
+		f.retryAfter(w, now, time.Minute)
+		f.raw(w, http.StatusTooManyRequests, "text/plain", "Too Many Requests")
+	case Outage:
+		f.retryAfter(w, now, 0)
+		f.raw(w, http.StatusServiceUnavailable, htmlType,
+			"<!DOCTYPE html><html><head><title>Service Unavailable</title></head><body><h2>Our services aren't available right now</h2></body></html>")
+	case NotFound:
+		f.raw(w, http.StatusNotFound, htmlType, "<!DOCTYPE html><html><head><title>404 - Not Found</title></head><body><h1>Not Found</h1></body></html>")
+	case Gone:
+		f.raw(w, http.StatusGone, htmlType, "<!DOCTYPE html><html><head><title>410 - Gone</title></head><body><h1>Gone</h1></body></html>")
+	case ServerError:
+		f.raw(w, http.StatusInternalServerError, jsonType,
+			`{"error":"unknown","error_description":"Failed to retrieve token from the Active directory. For details see logs in the agent's folder."}`)
+	case Unreachable:
+		f.raw(w, http.StatusForbidden, "text/plain", "connecting to 169.254.169.254:80: connecting to 169.254.169.254:80: dial tcp 169.254.169.254:80: "+
+			"connectex: A socket operation was attempted to an unreachable network.")
+	case HTMLAnswer:
+		f.raw(w, http.StatusOK, htmlType, "<!DOCTYPE html><html><body>Sign in to the network</body></html>")
+	case EmptyAnswer:
+		f.raw(w, http.StatusOK, jsonType, "")
 	case ArrayAnswer:
-		f.raw(w, http.StatusOK, "application/json; charset=utf-8", `[{"token_type":"Bearer","expires_in":3599,"access_token":"x"}]`)
+		f.raw(w, http.StatusOK, jsonType, `[{"token_type":"Bearer","expires_in":3599,"access_token":"x"}]`)
 	case Truncated:
-		f.raw(w, http.StatusOK, "application/json; charset=utf-8", `{"token_type":"Bearer","expires_in":3599,"access_token":"eyJ0eXAi`)
+		f.raw(w, http.StatusOK, jsonType, `{"token_type":"Bearer","expires_in":3599,"access_token":"eyJ0eXAi`)
 	default:
 		return false
 	}
@@ -168,7 +216,7 @@ func (f failure) raw(w http.ResponseWriter, status int, contentType, body string
 	_, _ = io.WriteString(w, body)
 }
 
-func (f failure) retryAfter(w http.ResponseWriter, x *exchange, usual time.Duration) {
+func (f failure) retryAfter(w http.ResponseWriter, now time.Time, usual time.Duration) {
 	after := f.RetryAfter
 	if after == 0 {
 		after = usual
@@ -176,7 +224,7 @@ func (f failure) retryAfter(w http.ResponseWriter, x *exchange, usual time.Durat
 	switch {
 	case after <= 0:
 	case f.HTTPDate:
-		w.Header().Set("Retry-After", x.now.Add(after).UTC().Format(http.TimeFormat))
+		w.Header().Set("Retry-After", now.Add(after).UTC().Format(http.TimeFormat))
 	default:
 		w.Header().Set("Retry-After", strconv.Itoa(int(after.Seconds())))
 	}

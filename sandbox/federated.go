@@ -92,7 +92,26 @@ func (e *Entra) checkFederated(x *exchange, raw string, claims jwt.MapClaims, a 
 	if _, err := verifyRS256(raw, keys); err != nil {
 		return badSignature("The key was not found or the signature did not match.", nil)
 	}
+	if no := e.checkExchange(claims, a); no != nil {
+		return no
+	}
 	return checkTimes(x, claims)
+}
+
+// checkExchange judges a token of this Entra itself as a federated assertion:
+// it has to be an app's, and the app and the identity have to be of one tenant.
+func (e *Entra) checkExchange(claims jwt.MapClaims, a *app) *refusal {
+	iss := text(claims, "iss")
+	switch {
+	case !strings.HasPrefix(iss, e.URL()+"/"):
+		return nil
+	case text(claims, "idtyp") != "app":
+		return refuse("invalid_client", 700229, "Only app-only tokens can be used as Federated Identity Credentials for AAD issuer.")
+	case text(claims, "tid") != a.home:
+		return refuse("invalid_client", 700236, "Entra ID tokens issued by issuer '%s' may not be used for federated identity credential flows "+
+			"for applications or managed identities registered in this tenant.", clip(iss, 255))
+	}
+	return nil
 }
 
 // matchFederated finds out which of the three values is wrong, in the order

@@ -4,6 +4,8 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"html"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,6 +32,7 @@ type Graph struct {
 	revoked   revocation
 	challenge *posed
 	throttle  throttle
+	signIn    bool // every call is sent to the sign-in page
 	seen      []Sighting
 	counts    Counts
 }
@@ -148,6 +151,10 @@ func (g *Graph) serve(w http.ResponseWriter, r *http.Request) {
 		g.record(c.sight)
 	}()
 	c.dress()
+	if g.wantsSignIn() {
+		redirectToSignIn(rec, g.entra.URL(), c.base+r.URL.EscapedPath())
+		return
+	}
 	who, no := g.authenticate(r)
 	c.who, c.sight.ClientID = who, who.appID
 	if no == nil {
@@ -248,6 +255,32 @@ func (c *call) fail(status int, code, message string) {
 	writeJSON(c.w, status, map[string]body{"error": {code, message, inner{
 		Date: c.g.clock.now().UTC().Format("2006-01-02T15:04:05"), ID: c.id, Client: c.from,
 	}}})
+}
+
+// SignIn makes Graph send every call to a sign-in page with 302, whatever its
+// token, as Azure DevOps does with those that it does not believe; false ends
+// that.
+func (g *Graph) SignIn(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.signIn = on
+}
+
+func (g *Graph) wantsSignIn() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.signIn
+}
+
+// redirectToSignIn answers as an API whose users are people with browsers.
+func redirectToSignIn(w http.ResponseWriter, login, back string) {
+	to := login + "/common/oauth2/authorize?client_id=" + devOpsAppID + "&response_mode=form_post&response_type=code+id_token&redirect_uri=" +
+		url.QueryEscape("https://spsprodweu1.vssps.visualstudio.com/_signedin") + "&state=" + url.QueryEscape(clip(back, 1024))
+	w.Header().Set("Location", to)
+	w.Header().Set("Content-Type", htmlType)
+	w.WriteHeader(http.StatusFound)
+	_, _ = io.WriteString(w, `<html><head><title>Object moved</title></head><body><h2>Object moved to <a href="`+
+		html.EscapeString(to)+`">here</a>.</h2></body></html>`)
 }
 
 // throttle is how many more calls get a 429, and what Retry-After says.

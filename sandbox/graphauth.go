@@ -101,8 +101,12 @@ func (g *Graph) checkClaims(claims jwt.MapClaims) *denial {
 	if from.Serial <= g.revoked.upTo || iat.Unix() < g.revoked.before.Unix() {
 		return unauthorized("The access token has been revoked.")
 	}
-	if g.challenge != nil && !g.challenge.met(from.Asked) {
+	switch {
+	case g.challenge == nil:
+	case !g.challenge.met(from.Asked):
 		return g.challenge.denial()
+	case g.challenge.Once:
+		g.challenge = nil
 	}
 	return nil
 }

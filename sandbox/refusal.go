@@ -13,6 +13,8 @@ type refusal struct {
 	oauth  string // the member error, RFC 6749 §5.2
 	code   int    // the number after AADSTS
 	text   string
+
+	suberror, claims string // "": not there
 }
 
 // refuse returns a refusal with the HTTP status that Entra gives its kind: 401
@@ -42,6 +44,8 @@ type errorBody struct {
 	Trace       string `json:"trace_id"`
 	Correlation string `json:"correlation_id"`
 	URI         string `json:"error_uri"`
+	Suberror    string `json:"suberror,omitempty"`
+	Claims      string `json:"claims,omitempty"`
 }
 
 // body dresses the refusal as the answer to x.
@@ -52,7 +56,8 @@ func (f *refusal) body(x *exchange) errorBody {
 		Description: fmt.Sprintf("AADSTS%d: %s Trace ID: %s Correlation ID: %s Timestamp: %s",
 			f.code, f.text, x.trace, x.correlation, stamp),
 		Codes: []int{f.code}, Timestamp: stamp, Trace: x.trace, Correlation: x.correlation,
-		URI: x.origin + "/error?code=" + strconv.Itoa(f.code),
+		URI:      x.origin + "/error?code=" + strconv.Itoa(f.code),
+		Suberror: f.suberror, Claims: f.claims,
 	}
 }
 

@@ -32,7 +32,7 @@ func (e *Entra) serveToken(w http.ResponseWriter, x *exchange) {
 	form, no := readForm(w, x.r)
 	x.form = form
 	who := x.client()
-	f := e.failing()
+	f := e.failing.meet()
 	e.note(TokenRequest{URL: x.endpoint(), Header: x.r.Header.Clone(), Form: cloneForm(form)}, who.id)
 	if !f.wait(x.r.Context()) {
 		panic(http.ErrAbortHandler) // the client has left
@@ -42,8 +42,10 @@ func (e *Entra) serveToken(w http.ResponseWriter, x *exchange) {
 	}
 	var answer map[string]any
 	if no == nil {
-		who.allExpired = f.Kind == ExpiredSecret
-		answer, no = e.issue(x, who)
+		who.trouble = f.Kind
+		if no = e.orderedRefusal(x, who.id); no == nil {
+			answer, no = e.issue(x, who)
+		}
 	}
 	if no != nil {
 		no.write(w, x)
@@ -93,6 +95,9 @@ func (e *Entra) issue(x *exchange, who client) (map[string]any, *refusal) {
 	if no != nil {
 		return nil, no
 	}
+	if no := e.wrongCloud(t); no != nil {
+		return nil, no
+	}
 	aud, no := x.audience(who)
 	if no != nil {
 		return nil, no
@@ -108,16 +113,25 @@ func (e *Entra) issue(x *exchange, who client) (map[string]any, *refusal) {
 	resource := e.dir.resource(aud, "")
 	e.mu.RUnlock()
 	if resource == "" {
-		return nil, refuse("invalid_resource", 500011,
-			"The resource principal named %s was not found in the tenant named %s. This can happen if the application has not been "+
-				"installed by the administrator of the tenant or consented to by any user in the tenant. "+
-				"You might have sent your authentication request to the wrong tenant.", clip(aud, 255), t.name())
+		return nil, noResource(aud, t)
 	}
 	asked, no := parseClaims(x.form.Get("claims"))
 	if no != nil {
 		return nil, no
 	}
 	return e.mint(mintage{tenant: t, app: a, who: who, aud: aud, resource: resource, asked: asked})
+}
+
+func noResource(aud string, t *tenant) *refusal {
+	return refuse("invalid_resource", 500011,
+		"The resource principal named %s was not found in the tenant named %s. This can happen if the application has not been "+
+			"installed by the administrator of the tenant or consented to by any user in the tenant. "+
+			"You might have sent your authentication request to the wrong tenant.", clip(aud, 255), t.name())
+}
+
+// unsigned is the answer when a token could not be signed.
+func unsigned() *refusal {
+	return &refusal{status: http.StatusInternalServerError, oauth: "server_error", code: 50000, text: "There was an error issuing a token."}
 }
 
 func (t *tenant) name() string {
@@ -273,24 +287,9 @@ func (e *Entra) mint(m mintage) (map[string]any, *refusal) {
 			}
 		}
 	}
-	issuer, principal := "https://sts.windows.net/"+m.tenant.id+"/", m.app.principals[m.tenant.id]
-	claims := jwt.MapClaims{
-		"aud": m.aud, "iss": issuer, "idp": issuer, "tid": m.tenant.id, "ver": "1.0",
-		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(life).Unix(),
-		"appid": m.app.id, "app_displayname": m.app.name, "appidacr": m.who.strength(),
-		"oid": principal, "sub": principal, "idtyp": "app",
-		"uti": base64.RawURLEncoding.EncodeToString(newUTI()),
-		"aio": provenance{Serial: e.serial.Add(1), Asked: m.asked.members}.encode(),
-	}
-	if roles := m.app.grants[m.resource]; len(roles) > 0 {
-		claims["roles"] = roles
-	}
-	if m.asked.cp1 {
-		claims["xms_cc"] = []string{"cp1"}
-	}
-	token, err := e.keys.sign(claims)
+	token, err := e.keys.sign(e.claims(m, now, life))
 	if err != nil {
-		return nil, &refusal{status: http.StatusInternalServerError, oauth: "server_error", code: 50000, text: "There was an error issuing a token."}
+		return nil, unsigned()
 	}
 	answer := map[string]any{
 		"token_type": "Bearer", "access_token": token,
@@ -300,6 +299,26 @@ func (e *Entra) mint(m mintage) (map[string]any, *refusal) {
 		answer["refresh_in"] = int64(refresh.Seconds())
 	}
 	return answer, nil
+}
+
+// claims returns those of a v1.0 app-only token, and counts it as issued.
+func (e *Entra) claims(m mintage, now time.Time, life time.Duration) jwt.MapClaims {
+	issuer, principal := "https://sts.windows.net/"+m.tenant.id+"/", m.app.principals[m.tenant.id]
+	claims := jwt.MapClaims{
+		"aud": m.aud, "iss": issuer, "idp": issuer, "tid": m.tenant.id, "ver": "1.0",
+		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(life).Unix(),
+		"appid": m.app.id, "app_displayname": m.app.name, "appidacr": m.who.strength(),
+		"oid": principal, "sub": principal, "idtyp": "app",
+		"uti": base64.RawURLEncoding.EncodeToString(newUTI()),
+		"aio": provenance{Serial: e.serial.Add(1), Asked: m.asked.members}.encode(),
+	}
+	if roles := m.app.grants[m.resource]; len(roles) > 0 && m.who.trouble != NoConsent {
+		claims["roles"] = roles
+	}
+	if m.asked.cp1 {
+		claims["xms_cc"] = []string{"cp1"}
+	}
+	return claims
 }
 
 // newUTI returns 16 random bytes: the token's unique identifier.

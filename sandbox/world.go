@@ -2,9 +2,15 @@
 // account: an Entra that issues tokens, a Graph that verifies them, and an
 // issuer of federated tokens, all in this process and on loopback.
 //
+// Around a [World] tests put what else identities come from and tokens go to:
+// hosts with managed identities ([StartHost]), the token proxy of AKS identity
+// bindings ([StartBinding]), platforms that hand out ID tokens
+// ([StartPlatform]), APIs with manners of their own ([StartAPI]); and, with or
+// without a World, an OAuth2 server that is not Entra ([StartOAuth]).
+//
 // What they speak is the real wire: request and error shapes are those of
-// Microsoft Entra and Microsoft Graph, credentials and tokens are verified for
-// real, and both can be told to fail ([Entra.Fail], [Graph.Throttle]). The
+// Microsoft's services, credentials and tokens are verified for real, and all
+// can be told to fail ([Entra.Fail], [Graph.Throttle], [Host.FailWith]). The
 // package imports no other room of this module: an oracle must not share a
 // mistake with what it judges.
 //
@@ -13,10 +19,10 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -58,8 +64,12 @@ type World struct {
 	Issuer *Issuer
 
 	clock  *clock
+	env    *surroundings
 	caPEM  []byte
 	secret string
+
+	mu     sync.Mutex // guards guests
+	guests []*server  // started later, to be closed with the World
 }
 
 // Start opens three listeners on loopback, port 0, and fills them with a
@@ -67,6 +77,7 @@ type World struct {
 func Start(opts Options) (*World, error) {
 	w := &World{clock: &clock{}}
 	env := &surroundings{clock: w.clock, log: &lineLog{w: opts.Log}}
+	w.env = env
 	if opts.TLS {
 		ca, err := newCA(opts.Hosts, time.Now())
 		if err != nil {
@@ -106,6 +117,7 @@ func (w *World) furnish() error {
 	w.Entra.AddResource("https://database.windows.net")
 	w.Entra.AddResource("https://vault.azure.net")
 	w.Entra.AddResource("https://storage.azure.com")
+	w.Entra.AddResource(TokenExchangeAudience)
 	if _, err := w.Entra.RegisterApp(App{ClientID: ClientID, Name: AppName, Tenants: []string{TenantID}}); err != nil {
 		return err
 	}
@@ -117,9 +129,16 @@ func (w *World) furnish() error {
 	return err
 }
 
-// Close ends all three servers and the calls in them, and waits until their
-// handlers have returned. It may be called more than once.
+// Close ends all servers of the World and the calls in them, and waits until
+// their handlers have returned. It may be called more than once.
 func (w *World) Close() {
+	w.mu.Lock()
+	guests := w.guests
+	w.guests = nil
+	w.mu.Unlock()
+	for _, s := range guests {
+		s.close()
+	}
 	if w.Graph != nil {
 		w.Graph.srv.close()
 	}
@@ -151,35 +170,11 @@ func (w *World) FederatedToken(sub, aud string, ttl time.Duration) (string, erro
 // clocks it is how a test lets a token expire without waiting.
 func (w *World) Skew(d time.Duration) { w.clock.skew.Store(int64(d)) }
 
-// errTrouble is the refusal of a name that [World.Trouble] does not know.
-var errTrouble = errors.New("unknown trouble")
-
-// Troubles returns the names that [World.Trouble] takes.
-func Troubles() []string { return []string{"expired-secret", "throttle", "outage", "revoked"} }
-
-// Trouble starts the trouble of that name, as the command line offers it:
-//
-//   - expired-secret: every secret of every app has expired (AADSTS7000222);
-//   - throttle: the token endpoint answers 429 with Retry-After;
-//   - outage: the token endpoint answers 503 with a page of HTML;
-//   - revoked: Graph refuses every token issued so far; with none issued yet,
-//     it refuses the first.
-//
-// The first three last until [Entra.Recover].
-func (w *World) Trouble(name string) error {
-	switch name {
-	case "expired-secret":
-		w.Entra.Fail(ExpiredSecret)
-	case "throttle":
-		w.Entra.Fail(Throttle)
-	case "outage":
-		w.Entra.Fail(Outage)
-	case "revoked":
-		w.Graph.revokeUpTo(max(w.Entra.serial.Load(), 1))
-	default:
-		return fmt.Errorf("%w %q; known are %q", errTrouble, name, Troubles())
-	}
-	return nil
+// join has s closed with the World.
+func (w *World) join(s *server) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.guests = append(w.guests, s)
 }
 
 // clock is the World's time: this machine's, plus a skew.

@@ -197,33 +197,6 @@ func TestPlainWorldHasNoCA(t *testing.T) {
 	}
 }
 
-func TestTroublesAreThoseOfTheCommandLine(t *testing.T) {
-	w := world(t, sandbox.Options{})
-	want := map[string]int{"expired-secret": 401, "throttle": 429, "outage": 503}
-	for _, name := range sandbox.Troubles() {
-		if err := w.Trouble(name); err != nil {
-			t.Fatal(err)
-		}
-		if name == "revoked" {
-			continue
-		}
-		if a := post(t, w, sandbox.TenantID, secretForm(w)); a.status != want[name] {
-			t.Errorf("under %s: status = %d, want %d", name, a.status, want[name])
-		}
-		w.Entra.Recover()
-	}
-	// Revoked before any token existed: the first is refused, the next good.
-	if a := ask(t, w, "GET /v1.0/users", token(t, w, "")); a.status != http.StatusUnauthorized {
-		t.Errorf("first token: status = %d, want 401", a.status)
-	}
-	if a := ask(t, w, "GET /v1.0/users", token(t, w, "")); a.status != http.StatusOK {
-		t.Errorf("second token: status = %d, want 200", a.status)
-	}
-	if err := w.Trouble("fire"); err == nil || !strings.Contains(err.Error(), "expired-secret") {
-		t.Errorf("Trouble(fire) = %v, want an error that names the known ones", err)
-	}
-}
-
 func TestLogHasNoSecretAndNoQuery(t *testing.T) {
 	var log syncBuffer
 	w := world(t, sandbox.Options{Log: &log})
@@ -321,16 +294,4 @@ func ExampleEntra_Fail() {
 	body, _ := io.ReadAll(resp.Body)
 	fmt.Println(resp.StatusCode, resp.Header.Get("Retry-After"), string(body))
 	// Output: 429 60 Too Many Requests
-}
-
-func ExampleWorld_Trouble() {
-	w, err := sandbox.Start(sandbox.Options{})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return
-	}
-	defer w.Close()
-	fmt.Println(sandbox.Troubles(), w.Trouble("throttle"))
-	w.Entra.Recover()
-	// Output: [expired-secret throttle outage revoked] <nil>
 }
