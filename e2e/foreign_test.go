@@ -29,6 +29,7 @@ func secretOf(client string) string {
 
 // foreign is node-oidc-provider: an authorization server with its own mind.
 type foreign struct {
+	origin string // https://host:port
 	issuer string
 	ca     *authority
 	client *http.Client // trusts it
@@ -37,9 +38,11 @@ type foreign struct {
 
 type foreignClient struct {
 	ID     string `json:"id"`
-	Secret string `json:"secret"`
+	Secret string `json:"secret,omitempty"`
 	Method string `json:"method"`
 	Scope  string `json:"scope,omitempty"`
+	JWKS   any    `json:"jwks,omitempty"` // for private_key_jwt
+	Alg    string `json:"alg,omitempty"`
 }
 
 // watcher is the client by which the upstream introspects tokens.
@@ -47,9 +50,15 @@ var watcher = foreignClient{ID: "upstream", Secret: "of-the-upstream", Method: "
 
 func startForeign(t testing.TB, clients ...foreignClient) *foreign {
 	t.Helper()
+	return startForeignAs(t, "", clients...)
+}
+
+// startForeignAs starts one in Entra's shape when tenant is not "".
+func startForeignAs(t testing.TB, tenant string, clients ...foreignClient) *foreign {
+	t.Helper()
 	f := &foreign{ca: newAuthority(t)}
 	certPEM, keyPEM := f.ca.server(t)
-	in, err := json.Marshal(map[string]any{"cert": certPEM, "key": keyPEM, "clients": append(clients, watcher)})
+	in, err := json.Marshal(map[string]any{"cert": certPEM, "key": keyPEM, "tenant": tenant, "clients": append(clients, watcher)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +84,11 @@ func startForeign(t testing.TB, clients ...foreignClient) *foreign {
 	if err != nil {
 		t.Fatalf("oidc-provider does not start: %v\n%s", err, &stderr)
 	}
-	f.issuer = strings.TrimSpace(line)
+	f.origin = strings.TrimSpace(line)
+	f.issuer = f.origin
+	if tenant != "" {
+		f.issuer += "/" + tenant + "/v2.0"
+	}
 	pool := x509.NewCertPool()
 	pool.AddCert(f.ca.cert)
 	f.client = &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
@@ -126,7 +139,7 @@ func (f *foreign) judge(token string) (seen, error) {
 // introspect asks by RFC 7662.
 func (f *foreign) introspect(token string) (seen, error) {
 	form := url.Values{"token": {token}}
-	req, err := http.NewRequest(http.MethodPost, f.issuer+"/token/introspection", strings.NewReader(form.Encode()))
+	req, err := http.NewRequest(http.MethodPost, f.origin+"/token/introspection", strings.NewReader(form.Encode()))
 	if err != nil {
 		return seen{}, err
 	}

@@ -18,7 +18,7 @@ func (f *foreign) fetchKeys(t testing.TB) {
 	var metadata struct {
 		JWKS string `json:"jwks_uri"`
 	}
-	f.get(t, f.issuer+"/.well-known/openid-configuration", &metadata)
+	f.get(t, f.origin+"/.well-known/openid-configuration", &metadata)
 	var set struct {
 		Keys []struct{ Kid, Kty, N, E string }
 	}

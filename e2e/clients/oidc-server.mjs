@@ -1,5 +1,7 @@
 // node-oidc-provider, a certified authorization server, on loopback. Reads its
-// settings as JSON from standard input and prints its issuer once it listens.
+// settings as JSON from standard input and prints its origin once it listens.
+// With a tenant it takes Entra's shape: that tenant's issuer, token endpoint
+// and scopes, and assertions signed as Entra wants them.
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import Provider from 'oidc-provider';
@@ -8,19 +10,22 @@ const settings = JSON.parse(readFileSync(0, 'utf8'));
 const server = createServer({ key: settings.key, cert: settings.cert });
 
 server.listen(0, '127.0.0.1', () => {
-  const issuer = `https://127.0.0.1:${server.address().port}`;
+  const origin = `https://127.0.0.1:${server.address().port}`;
+  const issuer = settings.tenant ? `${origin}/${settings.tenant}/v2.0` : origin;
   const provider = new Provider(issuer, {
     clients: settings.clients.map((c) => ({
       client_id: c.id,
-      client_secret: 'replaced below',
+      ...(c.jwks ? { jwks: c.jwks, token_endpoint_auth_signing_alg: c.alg } : { client_secret: 'replaced below' }),
       token_endpoint_auth_method: c.method,
       grant_types: ['client_credentials'],
       redirect_uris: [],
       response_types: [],
       ...(c.scope && { scope: c.scope }),
     })),
-    clientAuthMethods: ['client_secret_basic', 'client_secret_post'],
-    scopes: ['openid', 'reports', 'audit', 'orders.read', 'orders.write'],
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt'],
+    enabledJWA: { clientAuthSigningAlgValues: settings.algs ?? ['RS256', 'PS256', 'ES256', 'Ed25519', 'EdDSA'] },
+    scopes: ['openid', 'reports', 'audit', 'orders.read', 'orders.write', 'https://graph.microsoft.com/.default'],
+    ...(settings.tenant && { routes: { token: `/${settings.tenant}/oauth2/v2.0/token`, jwks: '/jwks', introspection: '/token/introspection' } }),
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
@@ -48,5 +53,5 @@ server.listen(0, '127.0.0.1', () => {
     return client;
   };
   server.on('request', provider.callback());
-  process.stdout.write(`${issuer}\n`);
+  process.stdout.write(`${origin}\n`);
 });
