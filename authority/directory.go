@@ -4,8 +4,9 @@
 // believed, and what each refusal means to whoever has to mend it.
 //
 // It keeps no token: that is the work of package tokens, whose Acquirer the
-// [Directory] is. It retries nothing either, with the one exception of a
-// federated token file that changed while the request was under way.
+// [Directory] is. It repeats no request that failed, save once with something
+// else to show: a credential that was rotated meanwhile, the next credential
+// of a chain of fallbacks, or an address that the server's metadata moved to.
 package authority
 
 import (
@@ -13,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -32,10 +34,15 @@ type Dialer interface {
 type Options struct {
 	Dialer  Dialer // nil: a net.Dialer
 	Version string // of the product, for User-Agent and x-client-Ver; "" says "dev"
+	// Alarm hears that a fallback took a credential's place, as an alarm, and
+	// that the credential works again, once each. It may be nil; it is called
+	// from acquisitions, holds up the caller, and may call the Directory.
+	Alarm func(Finding)
 }
 
-// Finding is what [Directory.Replace] noticed about one credential. An Alarm
-// means that something is broken now; any other finding, that it will be.
+// Finding is what was noticed about one credential, by [Directory.Replace] or
+// later. An Alarm means that something is broken now; any other finding, that
+// it will be, or is no longer.
 type Finding struct {
 	Credential string
 	Message    string
@@ -48,13 +55,15 @@ type Finding struct {
 type Directory struct {
 	dialer  Dialer
 	version string
+	alarm   func(Finding)
 
 	replacing sync.Mutex // held by Replace alone, so that two cannot interleave
+	swapping  sync.Mutex // guards the exchange of current, never held while anything is read
 	current   atomic.Pointer[snapshot]
 }
 
 // snapshot is one generation of credentials. It is immutable, except for what
-// each identity notes in its state.
+// each identity notes in its state and history.
 type snapshot struct {
 	generation int
 	identities []*identity // in the order of the table
@@ -64,7 +73,7 @@ type snapshot struct {
 
 // NewDirectory returns a directory without credentials.
 func NewDirectory(opts Options) *Directory {
-	d := &Directory{dialer: opts.Dialer, version: opts.Version}
+	d := &Directory{dialer: opts.Dialer, version: opts.Version, alarm: opts.Alarm}
 	if d.dialer == nil {
 		d.dialer = &net.Dialer{Timeout: connectTimeout}
 	}
@@ -77,14 +86,23 @@ func NewDirectory(opts Options) *Directory {
 
 // Replace loads every secret, certificate and CA that creds name, and makes
 // creds the directory's whole content. It never fails as a whole. A credential
-// that cannot be loaded is not ready, and [Directory.Acquire] says why; if it
-// could be loaded before under the same configuration, the last good one stays
-// in use. Both are reported as alarms. Acquisitions under way, and keys made
-// before, stay valid until the next Replace.
+// that cannot be loaded is not ready, and [Directory.Acquire] says why, unless
+// a fallback takes its place; if it could be loaded before under the same
+// configuration, the last good one stays in use. Both are reported as alarms.
+// Acquisitions under way, and keys made before, stay valid until the next
+// Replace.
 func (d *Directory) Replace(creds []*routes.Credential) []Finding {
 	d.replacing.Lock()
 	defer d.replacing.Unlock()
 
+	loads := make([]loading, 0, len(creds))
+	for _, c := range creds { // may take long: commands are run
+		id, findings, err := load(c, d.dialer, time.Now())
+		loads = append(loads, loading{c, id, findings, err})
+	}
+
+	d.swapping.Lock()
+	defer d.swapping.Unlock()
 	prev := d.current.Load()
 	next := &snapshot{
 		generation: prev.generation + 1,
@@ -92,8 +110,8 @@ func (d *Directory) Replace(creds []*routes.Credential) []Finding {
 		transports: map[trust]*http.Transport{},
 	}
 	var findings []Finding
-	for _, c := range creds {
-		id, found := prev.renew(c, d.dialer, next.generation)
+	for _, l := range loads {
+		id, found := prev.renew(l, next.generation)
 		d.connect(id, prev, next)
 		next.identities = append(next.identities, id)
 		findings = append(findings, found...)
@@ -107,30 +125,59 @@ func (d *Directory) Replace(creds []*routes.Credential) []Finding {
 	return findings
 }
 
-// renew loads c, or keeps what the snapshot has of it, or gives it up.
-func (s *snapshot) renew(c *routes.Credential, dialer Dialer, generation int) (*identity, []Finding) {
-	last := s.same(c)
-	id, findings, err := load(c, dialer, time.Now())
-	if err == nil {
-		if last != nil && last.fingerprint == id.fingerprint {
-			id.state.inherit(last.state)
-		}
-		return id, findings
+// loading is what came of loading one credential.
+type loading struct {
+	credential *routes.Credential
+	id         *identity // nil with an error
+	findings   []Finding
+	err        error
+}
+
+// renew makes of l what the next snapshot has: what was loaded, or the last
+// good one, or one that is not ready.
+func (s *snapshot) renew(l loading, generation int) (*identity, []Finding) {
+	c := l.credential
+	last, named := s.same(c), s.named(c.Name)
+	if l.err == nil {
+		l.id.succeed(last, named)
+		return l.id, l.findings
 	}
-	alarm := Finding{Credential: c.Name, Message: err.Error(), Remedy: remedyOf(err), Alarm: true}
-	if last != nil && last.prover != nil {
+	alarm := Finding{Credential: c.Name, Message: l.err.Error(), Remedy: remedyOf(l.err), Alarm: true}
+	if last != nil && last.usable() {
 		kept := *last
-		kept.reason, kept.remedy = "the last good one is in use: "+err.Error(), alarm.Remedy
+		kept.reason, kept.remedy = "the last good one is in use: "+l.err.Error(), alarm.Remedy
 		alarm.Message = kept.reason
 		return &kept, []Finding{alarm}
 	}
-	return &identity{
+	unready := &identity{
 		credential:  *c,
+		authority:   authorityOf(c),
 		fingerprint: "unready-" + strconv.Itoa(generation),
-		reason:      err.Error(),
+		reason:      l.err.Error(),
 		remedy:      alarm.Remedy,
 		state:       &state{},
-	}, []Finding{alarm}
+		history:     newHistory(time.Now()),
+	}
+	unready.succeed(nil, named)
+	return unready, []Finding{alarm}
+}
+
+// succeed takes over what is worth keeping: from last, of the same
+// configuration, and from named, of the same name. Either may be nil.
+func (id *identity) succeed(last, named *identity) {
+	if last != nil && last.fingerprint == id.fingerprint {
+		id.state.inherit(last.state)
+	}
+	if last != nil && last.trust == id.trust && last.discovery != nil {
+		id.discovery = last.discovery
+	}
+	if named == nil {
+		return
+	}
+	id.history = named.history
+	if named.fingerprint != id.fingerprint {
+		id.history.forgive()
+	}
 }
 
 // connect gives id the transport for its trust, kept over reloads so that
@@ -152,11 +199,32 @@ func (d *Directory) connect(id *identity, prev, next *snapshot) {
 
 // same returns the identity of c's name and configuration, or nil.
 func (s *snapshot) same(c *routes.Credential) *identity {
-	for _, list := range [][]*identity{s.identities, s.retired} {
-		for _, id := range list {
-			if sameConfiguration(&id.credential, c) {
-				return id
-			}
+	if id := s.holding(c); id != nil {
+		return id
+	}
+	for _, id := range s.retired {
+		if sameConfiguration(&id.credential, c) {
+			return id
+		}
+	}
+	return nil
+}
+
+// holding is same without the generation before.
+func (s *snapshot) holding(c *routes.Credential) *identity {
+	for _, id := range s.identities {
+		if sameConfiguration(&id.credential, c) {
+			return id
+		}
+	}
+	return nil
+}
+
+// named returns the identity of that name, or nil.
+func (s *snapshot) named(name string) *identity {
+	for _, id := range s.identities {
+		if id.credential.Name == name {
+			return id
 		}
 	}
 	return nil
@@ -175,7 +243,7 @@ func sameConfiguration(a, b *routes.Credential) bool {
 func (s *snapshot) find(k tokens.Key) *identity {
 	for _, list := range [][]*identity{s.identities, s.retired} {
 		for _, id := range list {
-			if id.credential.Name == k.Credential && id.fingerprint == k.Fingerprint {
+			if id.credential.Name == k.Credential && (id.fingerprint == k.Fingerprint || slices.Contains(id.aliases, k.Fingerprint)) {
 				return id
 			}
 		}
@@ -185,16 +253,18 @@ func (s *snapshot) find(k tokens.Key) *identity {
 
 // Key names the token that c gets for scope. Its fingerprint is that of what
 // is loaded now, so that a rotated secret has tokens of its own; while c is
-// not ready, it is one that no token will ever be filed under, new with each
-// [Directory.Replace]. A c that the directory does not hold is not ready.
+// not ready, it is new with each [Directory.Replace], and nothing is ever
+// filed under it but a fallback's tokens. A c that the directory does not hold
+// is not ready.
 func (d *Directory) Key(c *routes.Credential, scope string) tokens.Key {
 	s := d.current.Load()
 	k := tokens.Key{
-		Authority:   canonicalEndpoint(c.Endpoint()),
+		Authority:   authorityOf(c),
 		Tenant:      c.TenantID,
 		Credential:  c.Name,
 		Fingerprint: "unready-" + strconv.Itoa(s.generation),
 		Scope:       scope,
+		CAE:         c.CAE && c.Entra(),
 	}
 	if id := s.same(c); id != nil {
 		k.Fingerprint = id.fingerprint
@@ -202,29 +272,12 @@ func (d *Directory) Key(c *routes.Credential, scope string) tokens.Key {
 	return k
 }
 
-// Status is the condition of one credential, for the operator.
-type Status struct {
-	Name   string
-	Kind   string // client_secret, client_certificate, federated_token; "" when it could not be told
-	Ready  bool   // it can be shown to the token endpoint; not that it would be accepted
-	Reason string // why it is not ready, or why the last good one is in use
-	Remedy string
-
-	Host        string // of the token endpoint
-	Fingerprint string
-	Certificate *Leaf // nil but for client_certificate
-
-	LastError *Error        // of the latest acquisition; nil after a success
-	Skew      time.Duration // this clock minus the endpoint's; 0 within a minute
-}
-
-// Status returns the condition of every credential, in the table's order. It
-// reads neither files nor network.
-func (d *Directory) Status() []Status {
-	s := d.current.Load()
-	all := make([]Status, 0, len(s.identities))
-	for _, id := range s.identities {
-		all = append(all, id.status())
+// authorityOf is what tells c's tokens from those of another server: the token
+// endpoint, or the issuer whose metadata names it. It is "" for a managed
+// identity, whose host is not known by an address.
+func authorityOf(c *routes.Credential) string {
+	if c.Issuer != "" {
+		return canonicalEndpoint(c.Issuer)
 	}
-	return all
+	return canonicalEndpoint(c.Endpoint())
 }

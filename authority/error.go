@@ -37,7 +37,8 @@ type Error struct {
 	Reach      tokens.Reach
 	RetryAfter time.Duration // how long to leave the endpoint alone; 0 when unsaid
 
-	cause error
+	policy bool // the endpoint wants claims that only a person could give
+	cause  error
 }
 
 var _ tokens.Failer = (*Error)(nil)

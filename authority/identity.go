@@ -35,10 +35,13 @@ type trust [sha256.Size]byte
 type identity struct {
 	credential  routes.Credential
 	kind        string
-	endpoint    string // the token endpoint, host in lower case
-	host        string // of the endpoint, with a port if it names one
+	authority   string // as in its keys: the token endpoint, or the issuer
+	endpoint    string // the token endpoint, host in lower case; "" until an issuer's metadata told
+	host        string // of the endpoint or the issuer, with a port if it names one
 	fingerprint string
+	aliases     []string // fingerprints that it had before it was read anew
 	prover      prover
+	algs        []string         // signing algorithms that the endpoint says it takes; nil: unknown
 	managed     *managedIdentity // instead of prover; its host is asked and no endpoint
 	leaf        *Leaf
 	guid        bool // the secret looks like a secret's ID
@@ -51,13 +54,20 @@ type identity struct {
 
 	reason, remedy string // why not ready, or why the last good one is in use
 	state          *state
+	history        *history   // shared by all generations of the credential
+	discovery      *discovery // nil without an issuer
 }
+
+// usable tells whether there is anything to show to a token endpoint.
+func (id *identity) usable() bool { return id.prover != nil || id.managed != nil }
 
 // state is what acquisitions taught about an identity.
 type state struct {
 	mu        sync.Mutex // guards what follows
 	lastError *Error
-	unproven  *Error // the latest proof could not even be made; nil once it could
+	unproven  *Error    // the latest proof could not even be made; nil once it could
+	expires   time.Time // of the federated token that was sent last; zero: unknown
+	cosmos    bool      // accounts of Cosmos DB have no audience of their own here
 	skew      time.Duration
 }
 
@@ -77,10 +87,11 @@ func (s *state) note(e *Error) {
 func (s *state) inherit(old *state) {
 	old.mu.Lock()
 	lastError, unproven, skew := old.lastError, old.unproven, old.skew
+	expires, cosmos := old.expires, old.cosmos
 	old.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.skew = skew
+	s.skew, s.expires, s.cosmos = skew, expires, cosmos
 	if s.lastError == nil && unproven == nil {
 		s.lastError = lastError
 	}
@@ -98,25 +109,22 @@ func (s *state) clockSkew() time.Duration {
 	return s.skew
 }
 
-func (id *identity) status() Status {
-	id.state.mu.Lock()
-	defer id.state.mu.Unlock()
-	st := Status{
-		Name:        id.credential.Name,
-		Kind:        id.kind,
-		Ready:       id.prover != nil || id.managed != nil,
-		Reason:      id.reason,
-		Remedy:      id.remedy,
-		Host:        id.host,
-		Fingerprint: id.fingerprint,
-		Certificate: id.leaf,
-		LastError:   id.state.lastError,
-		Skew:        id.state.skew,
-	}
-	if u := id.state.unproven; st.Ready && u != nil {
-		st.Ready, st.Reason, st.Remedy = false, u.Hint, u.Remedy
-	}
-	return st
+func (s *state) setExpires(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expires = t
+}
+
+func (s *state) setCosmos(general bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cosmos = general
+}
+
+func (s *state) cosmosIsGeneral() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cosmos
 }
 
 // A trouble is why a credential cannot be used, found before anything was
@@ -152,20 +160,20 @@ func load(c *routes.Credential, dialer Dialer, now time.Time) (*identity, []Find
 			remedy: "set these variables, or describe the credential under credentials: in routes.yaml",
 		}
 	}
-	id := &identity{credential: *c, endpoint: canonicalEndpoint(c.Endpoint()), dialer: dialer, state: &state{}}
-	if c.ManagedIdentity != nil { // asks its host, and no token endpoint
-		findings, err := id.loadManaged()
-		return id, findings, err
+	id := &identity{
+		credential: *c,
+		authority:  authorityOf(c),
+		endpoint:   canonicalEndpoint(c.Endpoint()),
+		dialer:     dialer,
+		state:      &state{},
+		history:    newHistory(time.Time{}),
 	}
-	u, err := url.Parse(id.endpoint)
-	if err != nil || u.Host == "" {
-		return nil, nil, &trouble{what: "the token endpoint is not an absolute URL", remedy: "write it as https://host/path"}
+	if c.Issuer != "" {
+		id.discovery = &discovery{issuer: c.Issuer}
 	}
-	id.host = u.Host
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-		return nil, nil, &trouble{
-			what:   "the token endpoint is not https",
-			remedy: "use https; http is for loopback addresses alone",
+	if c.ManagedIdentity == nil {
+		if err := id.loadAddress(); err != nil {
+			return nil, nil, err
 		}
 	}
 	if err := checkParams(c.TokenParams); err != nil {
@@ -181,6 +189,31 @@ func load(c *routes.Credential, dialer Dialer, now time.Time) (*identity, []Find
 	return id, findings, nil
 }
 
+// loadAddress sets the host, and refuses addresses that no secret may go to.
+func (id *identity) loadAddress() error {
+	name := "the token endpoint"
+	if id.discovery != nil {
+		name = "the issuer"
+	}
+	u, err := url.Parse(id.authority)
+	if err != nil || u.Host == "" {
+		return &trouble{what: name + " is not an absolute URL", remedy: "write it as https://host/path"}
+	}
+	id.host = u.Host
+	if !secure(u) {
+		return &trouble{
+			what:   name + " is not https",
+			remedy: "use https; http is for loopback addresses alone",
+		}
+	}
+	return nil
+}
+
+// secure tells whether a secret may be sent to u: over TLS, or to this machine.
+func secure(u *url.URL) bool {
+	return u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname())
+}
+
 // loadProof sets the prover and all that depends on it.
 func (id *identity) loadProof(now time.Time) ([]Finding, error) {
 	c := &id.credential
@@ -193,6 +226,8 @@ func (id *identity) loadProof(now time.Time) ([]Finding, error) {
 		return id.loadClientKey()
 	case c.FederatedToken != nil:
 		return id.loadFederated(now)
+	case c.ManagedIdentity != nil:
+		return id.loadManaged()
 	}
 	return nil, &trouble{
 		what:   "no secret, certificate or federated token is named",
@@ -203,7 +238,7 @@ func (id *identity) loadProof(now time.Time) ([]Finding, error) {
 // fingerprintOf digests all that decides which token the endpoint would give.
 func (id *identity) fingerprintOf(proof string) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q %q %q", id.kind, id.endpoint, id.credential.ClientID, id.credential.AuthMethod, proof)
+	fmt.Fprintf(h, "%q %q %q %q %q", id.kind, id.authority, id.credential.ClientID, id.credential.AuthMethod, proof)
 	for _, p := range id.credential.TokenParams {
 		fmt.Fprintf(h, " %q=%q", p.Name, p.Value)
 	}

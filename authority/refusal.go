@@ -26,8 +26,14 @@ const (
 )
 
 // local is trouble found before anything was sent. It is Propagating, as a
-// file that appears heals it.
+// file that appears heals it. Trouble with someone else who was asked for the
+// proof is as he told it.
 func (id *identity) local(err error) *Error {
+	if theirs, ok := errors.AsType[*Error](err); ok {
+		e := *theirs
+		e.Credential = id.credential.Name
+		return &e
+	}
 	return &Error{
 		Credential: id.credential.Name,
 		Entra:      id.credential.Entra(),

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/seed-13b04e61/gateway/secrets"
 	"github.com/seed-13b04e61/gateway/tokens"
 )
 
@@ -59,11 +60,15 @@ func newTransport(dialer Dialer, roots *x509.CertPool) *http.Transport {
 }
 
 // Acquire gets a token for k, which must come from [Directory.Key]. claims is
-// the JSON text of a claims challenge, or "". It takes 30 s at most, from a
-// managed identity 2 min, and follows no redirect. The error is an [*Error].
+// the JSON text of a claims challenge, or "". It follows no redirect and takes
+// 30 s at most, from a managed identity 2 min. A credential that is
+// refused as invalid_client, or cannot be shown at all, is read anew from its
+// source and tried once more if that changed; then its fallbacks are tried, in
+// order. The error is an [*Error].
 func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (tokens.Token, error) {
-	id := d.current.Load().find(k)
-	if id == nil || (id.prover != nil && id.endpoint != k.Authority) {
+	s := d.current.Load()
+	id := s.find(k)
+	if id == nil || id.authority != k.Authority {
 		return tokens.Token{}, &Error{
 			Credential: k.Credential,
 			Scope:      k.Scope,
@@ -74,16 +79,15 @@ func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (t
 			Remedy:     "check the credential's name in routes.yaml and reload",
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, id.bound())
-	defer cancel()
-	token, e := d.acquire(ctx, id, question{scope: k.Scope, claims: claims})
+	asked, err := claimsOf(k.CAE, claims)
+	if err != nil {
+		e := id.local(err)
+		e.Scope, e.Nature, e.Reach = k.Scope, tokens.Refused, tokens.ReachKey
+		return tokens.Token{}, e
+	}
+	token, e := d.acquireFrom(ctx, s.chain(id), question{scope: k.Scope, claims: asked})
 	if e != nil {
 		e.Scope = k.Scope
-	}
-	if e == nil || !errors.Is(e, context.Canceled) { // a caller who left says nothing about the credential
-		id.state.note(e)
-	}
-	if e != nil {
 		return tokens.Token{}, e
 	}
 	return token, nil
@@ -92,28 +96,103 @@ func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (t
 // question is what is asked of an endpoint, apart from who asks.
 type question struct{ scope, claims string }
 
-func (d *Directory) acquire(ctx context.Context, id *identity, q question) (tokens.Token, *Error) {
+// attempt asks as id, and once more if what it shows has changed meanwhile,
+// or where it is shown.
+func (d *Directory) attempt(ctx context.Context, id *identity, q question) (tokens.Token, *Error) {
+	ctx, cancel := context.WithTimeout(ctx, id.bound())
+	defer cancel()
+	proved := time.Now()
+	t := d.try(ctx, id, q, nil)
+	if again := d.another(ctx, t, proved); again != nil {
+		if second := d.try(ctx, again, q, &t); second.sent {
+			t = second
+		}
+	}
+	if t.err == nil || !errors.Is(t.err, context.Canceled) { // a caller who left says nothing about the credential
+		t.id.state.note(t.err)
+	}
+	return t.token, t.err
+}
+
+// another returns the identity for a second try after t, or nil.
+func (d *Directory) another(ctx context.Context, t try, proved time.Time) *identity {
+	switch {
+	case t.err == nil, t.err.policy, t.id.managed != nil:
+		return nil
+	case !t.id.usable(), t.err.Code == "invalid_client" && t.err.Refused():
+		if fresh := d.reread(ctx, t.id, proved); fresh != nil {
+			return fresh
+		}
+	case t.err.Status != http.StatusNotFound:
+		return nil
+	}
+	if t.id.discovery != nil && t.found != nil && t.id.discovery.moved(ctx, d, t.id, t.found) {
+		return t.id
+	}
+	return nil
+}
+
+// try is one request for a token and what came of it.
+type try struct {
+	id        *identity
+	found     *metadata // where it was sent to; nil without an issuer
+	assertion string    // of another issuer, that was shown
+	sent      bool      // there is an answer to speak of
+	token     tokens.Token
+	err       *Error
+}
+
+// try proves id and asks. With the try before, which was refused, nothing is
+// sent if there is nothing else to show.
+func (d *Directory) try(ctx context.Context, id *identity, q question, before *try) try {
+	t := try{id: id}
 	if id.managed != nil {
-		return id.managed.acquire(ctx, id, q)
+		t.sent = true
+		t.token, t.err = id.managed.acquire(ctx, id, q)
+		return t
 	}
 	if id.prover == nil {
-		return tokens.Token{}, id.local(&trouble{what: id.reason, remedy: id.remedy})
+		t.err = id.local(&trouble{what: id.reason, remedy: id.remedy})
+		return t
 	}
-	to := target{endpoint: id.endpoint}
-	p, err := id.prover.prove(ctx, to)
+	at := id
+	if id.discovery != nil {
+		if t.found, t.err = id.discovery.get(ctx, d, id); t.err != nil {
+			return t
+		}
+		if at, t.err = id.at(t.found); t.err != nil {
+			return t
+		}
+	}
+	p, err := at.prove(ctx)
 	if err != nil {
-		return tokens.Token{}, id.unproven(err)
+		t.err = id.unproven(err)
+		return t
 	}
-	token, e := d.exchange(ctx, id, p, q)
-	if e == nil || e.Code != "invalid_client" || id.kind != kindFederated {
-		return token, e
+	if id.kind == kindFederated {
+		t.assertion = p.form.Get("client_assertion")
+		moved := before != nil && before.found != t.found
+		if before != nil && !moved && before.assertion == t.assertion {
+			return t
+		}
 	}
-	// The file may have been rotated between reading and refusal.
-	again, err := id.prover.prove(ctx, to)
-	if err != nil || again.form.Get("client_assertion") == p.form.Get("client_assertion") {
-		return token, e
+	t.sent = true
+	t.token, t.err = d.exchange(ctx, at, p, at.cosmos(q))
+	if t.err != nil && t.err.AADSTS == noSuchResource {
+		t.token, t.err = d.askCosmos(ctx, at, q, t.err)
 	}
-	return d.exchange(ctx, id, again, q)
+	return t
+}
+
+// prove makes a proof for id's endpoint, and notes when that expires.
+func (id *identity) prove(ctx context.Context) (proof, error) {
+	p, err := id.prover.prove(ctx, target{endpoint: id.endpoint, algs: id.algs})
+	if f := id.credential.FederatedToken; err == nil && f != nil && f.File != "" {
+		if claims, err := Claims(secrets.New(p.form.Get("client_assertion"))); err == nil {
+			id.state.setExpires(claims.Expires)
+		}
+	}
+	return p, err
 }
 
 // exchange makes one request and reads its answer.
