@@ -39,6 +39,7 @@ const (
 	checkPolicy    = "look into Sign-in logs > Service principal sign-ins > Conditional Access; add the gateway's addresses to the named location, or dismiss the risk"
 	checkCert      = "upload the certificate (not the key) under Certificates & secrets; if that was done minutes ago, wait"
 	checkFederated = "compare issuer, subject and audience, case included, with the federated credential in the portal; a new one needs minutes to spread"
+	checkCloud     = "set cloud to that of the application's tenant, public, usgov, usgov-dod or china; gateway check --live finds it"
 	checkTenant    = "set tenant_id to the tenant's GUID or one of its domains"
 	waitRetry      = "nothing: the gateway tries again by itself; if it lasts, look at Azure's status page"
 )
@@ -76,9 +77,9 @@ var aadstsTable = map[int]advice{
 	900144:  {"a parameter is missing", "check client_id and scope", never},
 	9002313: {"the request is malformed", "check tenant_id, client_id and scope", never},
 	90002:   {"there is no such tenant", "check tenant_id and cloud; the tenant may have been removed", never},
-	900382:  {"the application belongs to another cloud", "set cloud, or authority_host, to that of the application's tenant", never},
-	900432:  {"the application belongs to another cloud", "set cloud, or authority_host, to that of the application's tenant", never},
-	90038:   {"the tenant belongs to another cloud", "set cloud to usgov, usgov-dod or china", never},
+	900382:  {"the application belongs to another cloud", checkCloud, never},
+	900432:  {"the application belongs to another cloud", checkCloud, never},
+	90038:   {"the tenant belongs to another cloud", checkCloud, never},
 	900439:  {"a US Government tenant was asked for at the public endpoint", "set cloud: usgov", never},
 	50194:   {"the application is not multi-tenant", checkTenant, never},
 	9001023: {"common and organizations cannot be used with client credentials", checkTenant, never},
@@ -152,6 +153,9 @@ var oauthTable = map[string]advice{
 	"unsupported_grant_type":  {"the server has no client credentials grant", "check that token_endpoint is the right one", never},
 	"invalid_scope":           {"the scope is unknown or not allowed for the client", "check scope, and what the server allows this client", never},
 	"invalid_target":          {"the resource or audience is unknown or not allowed (RFC 8707)", "check audience or resource in token_params", never},
+	"invalid_resource":        {"the resource is unknown or not allowed for the client", checkResource, never},
+	"interaction_required":    {"a policy asks for what only a person could give", checkPolicy, never},
+	"consent_required":        {"consent is missing", checkGrant, propagates},
 	"access_denied":           {"the server denies access", "look into the server's log", never},
 	"temporarily_unavailable": {"the server is busy", waitRetry, transient},
 	"server_error":            {"the server failed", waitRetry, transient},

@@ -184,7 +184,7 @@ func (e *Error) passesOn() bool {
 	if !e.Refused() || e.policy {
 		return false
 	}
-	return e.Code == "invalid_client" || e.Status == 0
+	return e.ofCredential() || e.Status == 0
 }
 
 // beside adds the errors of the other members of a chain to e's detail.

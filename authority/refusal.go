@@ -132,7 +132,13 @@ func (id *identity) refusal(a answer, m members, p proof) *Error {
 	if !known {
 		e.Hint, e.Remedy = id.generic(e, a)
 	}
+	id.placeCloud(e, cut(description, detailLimit))
 	id.enrich(e)
+	if m.has("claims") && e.Refused() {
+		// For an application alone there is nobody to step up (entra.md §6.3).
+		e.policy, e.Nature, e.Reach = true, tokens.Refused, tokens.ReachKey
+		e.Hint, e.Remedy = "a policy asks for what only a person could give", first(row.remedy, checkPolicy)
+	}
 	if p.facts != "" && e.Refused() {
 		e.Detail += "\n" + p.facts
 	}
@@ -153,11 +159,19 @@ func (e *Error) classify(class retry, a answer) {
 		e.Nature = tokens.Transient
 	case class == propagates:
 		e.Nature = tokens.Propagating
-	case e.Code == "invalid_client":
+	case e.ofCredential():
 		e.Nature, e.Reach = tokens.Refused, tokens.ReachCredential
 	default:
 		e.Nature = tokens.Refused
 	}
+}
+
+// ofCredential tells whether it was the credential that was refused. Keycloak
+// calls a wrong secret unauthorized_client, which is another thing by RFC 6749
+// §5.2, but gives it the status that the standard has for a wrong credential.
+func (e *Error) ofCredential() bool {
+	return e.Code == "invalid_client" ||
+		!e.Entra && e.Code == "unauthorized_client" && e.Status == http.StatusUnauthorized
 }
 
 // generic is the advice where the table of numbers has none.
@@ -165,7 +179,11 @@ func (id *identity) generic(e *Error, a answer) (hint, remedy string) {
 	if e.AADSTS != 0 {
 		return "see what this number means", "look it up at https://" + id.errorPageHost() + "/error?code=" + strconv.Itoa(e.AADSTS)
 	}
-	if row, ok := adviseOAuth(e.Code); ok {
+	code := e.Code
+	if e.ofCredential() {
+		code = "invalid_client"
+	}
+	if row, ok := adviseOAuth(code); ok {
 		return row.meaning, row.remedy
 	}
 	switch {
@@ -206,7 +224,7 @@ func (id *identity) enrich(e *Error) {
 		}
 	case 700027, 7000274, 1000502, 700030:
 		if id.leaf != nil {
-			e.Remedy += "; the certificate sent has the thumbprint " + id.leaf.SHA1
+			e.Remedy += "; the certificate sent has the thumbprint " + id.leaf.SHA1 + " (SHA-256 " + id.leaf.SHA256 + ")"
 		}
 	case 700016, 700011, 70001, 7000229, 501051, 50105, 65001, 650056, 650057, 650052, 650054, 90094:
 		if link := consentLink(&id.credential); link != "" {

@@ -29,6 +29,8 @@ const (
 	headerLimit = 64 << 10
 	// skewLimit is how far the clocks may differ before it is worth a word.
 	skewLimit = time.Minute
+	// longLived is from what lifetime on a revocable token is one (entra.md §1.8).
+	longLived = 2 * time.Hour
 	// localWait is after how long a credential that could not even be proven
 	// is worth another look: a file may have appeared.
 	localWait = 5 * time.Second
@@ -90,7 +92,20 @@ func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (t
 		e.Scope = k.Scope
 		return tokens.Token{}, e
 	}
+	if k.CAE {
+		token = revocable(token, time.Now())
+	}
 	return token, nil
+}
+
+// revocable has a long-lived token refreshed at half of its life at the
+// latest, unless its answer says when, so that a change of policy is noticed
+// although no API challenges it (entra.md §6.7).
+func revocable(t tokens.Token, now time.Time) tokens.Token {
+	if life := t.Expires.Sub(now); t.RefreshAt.IsZero() && life >= longLived {
+		t.RefreshAt = now.Add(life / 2)
+	}
+	return t
 }
 
 // question is what is asked of an endpoint, apart from who asks.
@@ -119,7 +134,7 @@ func (d *Directory) another(ctx context.Context, t try, proved time.Time) *ident
 	switch {
 	case t.err == nil, t.err.policy, t.id.managed != nil:
 		return nil
-	case !t.id.usable(), t.err.Code == "invalid_client" && t.err.Refused():
+	case !t.id.usable(), t.err.ofCredential() && t.err.Refused():
 		if fresh := d.reread(ctx, t.id, proved); fresh != nil {
 			return fresh
 		}
