@@ -71,6 +71,7 @@ func (p *parser) claim(e entry, depth int, left *int) (v any, ok bool) {
 	}
 	switch e.value.Kind {
 	case yaml.MappingNode:
+		*left -= len(e.value.Content) / 2 // before they are looked at, as keys that stand twice bring no value
 		out := map[string]any{}
 		order, items := p.pairs(e.value, e.at)
 		for _, k := range order {

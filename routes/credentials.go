@@ -15,6 +15,12 @@ var guidSyntax = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$
 // nowhere stands for a URL beside whose absence a mistake was noted.
 const nowhere = "https://invalid.invalid"
 
+// Where the two identifiers of an application stand side by side.
+const (
+	directoryID   = "use the Directory (tenant) ID of the app registration's overview page"
+	applicationID = "use the Application (client) ID of the app registration's overview page"
+)
+
 func (p *parser) credentials(m *mapping, t *Table) {
 	e, ok := m.items["credentials"]
 	if !ok {
@@ -99,16 +105,15 @@ func (p *parser) entra(c *Credential, m *mapping, where place) {
 	if ok {
 		where = e.at
 	}
-	const overview = "use the Directory (tenant) ID of the app registration's overview page"
 	switch {
 	case c.TenantID == "":
 		p.refuse(where, finding{"tenant_id is missing", "write the tenant's GUID or domain; for another OAuth2 server, write token_endpoint or issuer"})
 	case noTenant(c.TenantID):
-		p.refuse(where, finding{e.shown() + " is not a tenant: client credentials need one directory", overview})
+		p.refuse(where, finding{e.shown() + " is not a tenant: client credentials need one directory", directoryID})
 	case !tenantSyntax.MatchString(c.TenantID) || len(c.TenantID) > maxHost:
 		p.refuse(where, finding{e.shown() + " is no tenant", "write the tenant's GUID or domain"})
 	case !strings.Contains(c.TenantID, ".") && !guidSyntax.MatchString(c.TenantID):
-		p.warn(where, finding{e.shown() + " is neither a GUID nor a domain", overview})
+		p.warn(where, finding{e.shown() + " is neither a GUID nor a domain", directoryID})
 	}
 	p.cloud(c, m)
 	p.compareClouds(c, where)
@@ -123,9 +128,9 @@ func (p *parser) entra(c *Credential, m *mapping, where place) {
 	switch {
 	case !ok || c.ClientID == "":
 	case strings.EqualFold(c.ClientID, c.TenantID):
-		p.warn(x.at, finding{"client_id is the same as tenant_id", "copy the Application (client) ID of the app registration's overview page"})
+		p.warn(x.at, finding{"client_id is the same as tenant_id", applicationID})
 	case !guidSyntax.MatchString(strings.ToLower(c.ClientID)):
-		p.warn(x.at, finding{x.shown() + " is no GUID", "use the Application (client) ID of the app registration's overview page"})
+		p.warn(x.at, finding{x.shown() + " is no GUID", applicationID})
 	}
 }
 

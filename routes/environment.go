@@ -26,6 +26,8 @@ func (p *parser) fromEnvironment() *Credential {
 		missing = append(missing, "AZURE_AUTHORITY_HOST is no https URL of a host")
 	} else if f, refused := judgeLogin(a); refused {
 		missing = append(missing, "AZURE_AUTHORITY_HOST: "+f.message)
+	} else if f != (finding{}) {
+		p.warn(place{field: "AZURE_AUTHORITY_HOST"}, finding{f.message, "check that it is typed right, or unset it"})
 	}
 	switch {
 	case c.TenantID == "":
@@ -33,8 +35,16 @@ func (p *parser) fromEnvironment() *Credential {
 	case !tenantSyntax.MatchString(c.TenantID), noTenant(c.TenantID):
 		missing = append(missing, "AZURE_TENANT_ID names no single tenant")
 	}
-	if c.ClientID == "" {
+	if message, of := c.strayed(); message != "" {
+		p.warn(place{field: "AZURE_TENANT_ID"}, finding{message, "set AZURE_AUTHORITY_HOST=" + loginHost(of) + ", or name the tenant of " + c.Cloud})
+	}
+	switch {
+	case c.ClientID == "":
 		missing = append(missing, "AZURE_CLIENT_ID is not set")
+	case strings.EqualFold(c.ClientID, c.TenantID):
+		p.warn(place{field: "AZURE_CLIENT_ID"}, finding{"this is the same as AZURE_TENANT_ID", applicationID})
+	case !guidSyntax.MatchString(strings.ToLower(c.ClientID)):
+		p.warn(place{field: "AZURE_CLIENT_ID"}, finding{"this is no GUID", applicationID})
 	}
 	if !environmentProof(c, get) {
 		missing = append(missing, "none of "+strings.Join(environmentProofs(), ", ")+" is set")

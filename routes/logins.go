@@ -140,18 +140,25 @@ func tenantCloud(tenant string) string {
 	return ""
 }
 
+// strayed says that a tenant's domain is another cloud's than its credential,
+// and which cloud that is; "" if they agree, or if it cannot be told.
+func (c *Credential) strayed() (message, of string) {
+	of = tenantCloud(c.TenantID)
+	if of == "" || cloudOf(c.AuthorityHost) == "" || loginHost(of) == loginHost(c.Cloud) {
+		return "", ""
+	}
+	return fmt.Sprintf("this is the domain of a tenant in the cloud %s, and the credential is for %s", of, c.Cloud), of
+}
+
 // compareClouds warns of a tenant whose domain is another cloud's.
 func (p *parser) compareClouds(c *Credential, where place) {
-	of := tenantCloud(c.TenantID)
-	if of == "" || cloudOf(c.AuthorityHost) == "" || loginHost(of) == loginHost(c.Cloud) {
+	message, of := c.strayed()
+	if message == "" {
 		return
 	}
 	remedy := "write cloud: " + of
 	if of == "public" {
 		remedy = "leave cloud and authority_host out"
 	}
-	p.warn(where, finding{
-		fmt.Sprintf("this is the domain of a tenant in the cloud %s, and the credential is for %s", of, c.Cloud),
-		remedy + ", or name the tenant of " + c.Cloud,
-	})
+	p.warn(where, finding{message, remedy + ", or name the tenant of " + c.Cloud})
 }
