@@ -24,7 +24,7 @@ const (
 func (p *parser) credentials(m *mapping, t *Table) {
 	e, ok := m.items["credentials"]
 	if !ok {
-		t.Credentials = []*Credential{p.fromEnvironment()}
+		t.Credentials = []*Credential{p.fromEnvironment(m.at)}
 		return
 	}
 	order, items := p.pairs(e.value, e.at)

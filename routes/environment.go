@@ -9,8 +9,9 @@ import (
 )
 
 // fromEnvironment is the credential of Azure's own SDKs: EnvironmentCredential's
-// order, then workload identity.
-func (p *parser) fromEnvironment() *Credential {
+// order, then workload identity. What looks wrong is remarked at where, the
+// mapping without credentials.
+func (p *parser) fromEnvironment(where place) *Credential {
 	get := func(name string) string { v, _ := p.env.lookup(name); return v }
 	c := &Credential{
 		Name: "environment", TenantID: strings.ToLower(get("AZURE_TENANT_ID")), ClientID: get("AZURE_CLIENT_ID"),
@@ -27,7 +28,7 @@ func (p *parser) fromEnvironment() *Credential {
 	} else if f, refused := judgeLogin(a); refused {
 		missing = append(missing, "AZURE_AUTHORITY_HOST: "+f.message)
 	} else if f != (finding{}) {
-		p.warn(place{field: "AZURE_AUTHORITY_HOST"}, finding{f.message, "check that it is typed right, or unset it"})
+		p.warn(where, finding{"AZURE_AUTHORITY_HOST: " + f.message, "check that it is typed right, or unset it"})
 	}
 	switch {
 	case c.TenantID == "":
@@ -36,15 +37,15 @@ func (p *parser) fromEnvironment() *Credential {
 		missing = append(missing, "AZURE_TENANT_ID names no single tenant")
 	}
 	if message, of := c.strayed(); message != "" {
-		p.warn(place{field: "AZURE_TENANT_ID"}, finding{message, "set AZURE_AUTHORITY_HOST=" + loginHost(of) + ", or name the tenant of " + c.Cloud})
+		p.warn(where, finding{"AZURE_TENANT_ID: " + message, "set AZURE_AUTHORITY_HOST=" + loginHost(of) + ", or name the tenant of " + c.Cloud})
 	}
 	switch {
 	case c.ClientID == "":
 		missing = append(missing, "AZURE_CLIENT_ID is not set")
 	case strings.EqualFold(c.ClientID, c.TenantID):
-		p.warn(place{field: "AZURE_CLIENT_ID"}, finding{"this is the same as AZURE_TENANT_ID", applicationID})
+		p.warn(where, finding{"AZURE_CLIENT_ID is the same as AZURE_TENANT_ID", applicationID})
 	case !guidSyntax.MatchString(strings.ToLower(c.ClientID)):
-		p.warn(place{field: "AZURE_CLIENT_ID"}, finding{"this is no GUID", applicationID})
+		p.warn(where, finding{"AZURE_CLIENT_ID is no GUID", applicationID})
 	}
 	if !environmentProof(c, get) {
 		missing = append(missing, "none of "+strings.Join(environmentProofs(), ", ")+" is set")
