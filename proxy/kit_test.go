@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -33,28 +34,45 @@ func TestMain(m *testing.M) {
 // issuer is an Acquirer that issues token-1, token-2, … of 1.6 KB, as Entra's are.
 type issuer struct {
 	issued atomic.Int64
-	mu     sync.Mutex
+	always string // issued instead, when set
+
+	mu     sync.Mutex // guards what follows
 	fail   error
+	failed string // the only scope that fails; "" for all
 	claims []string
+	scopes []string
 }
 
 var padding = strings.Repeat("x", 1600)
 
-func (i *issuer) Acquire(_ context.Context, _ tokens.Key, claims string) (tokens.Token, error) {
+func (i *issuer) Acquire(_ context.Context, k tokens.Key, claims string) (tokens.Token, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.claims = append(i.claims, claims)
-	if i.fail != nil {
+	i.scopes = append(i.scopes, k.Scope)
+	if i.fail != nil && (i.failed == "" || i.failed == k.Scope) {
 		return tokens.Token{}, i.fail
 	}
 	n := i.issued.Add(1)
+	if i.always != "" {
+		return tokens.Token{Access: secrets.New(i.always), Expires: time.Now().Add(time.Hour)}, nil
+	}
 	return tokens.Token{Access: secrets.New(fmt.Sprintf("token-%d.%s", n, padding)), Expires: time.Now().Add(time.Hour)}, nil
 }
 
-func (i *issuer) failWith(err error) {
+func (i *issuer) failWith(err error) { i.failFor("", err) }
+
+func (i *issuer) failFor(scope string, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.fail = err
+	i.fail, i.failed = err, scope
+}
+
+// asked lists the scopes of all acquisitions so far.
+func (i *issuer) asked() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return strings.Join(i.scopes, " ")
 }
 
 // number is the n of token-n in an Authorization field, 0 for any other value.
@@ -68,7 +86,8 @@ func number(authorization string) int {
 
 // events collects what was recorded.
 type events struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards list
+	more sync.Cond
 	list []audit.Event
 }
 
@@ -76,6 +95,18 @@ func (es *events) Record(e *audit.Event) {
 	es.mu.Lock()
 	defer es.mu.Unlock()
 	es.list = append(es.list, *e)
+	es.more.Broadcast()
+}
+
+// the returns the nth event, the first being 1, once it was recorded: which is
+// after the caller has its answer.
+func (es *events) the(n int) audit.Event {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	for len(es.list) < n {
+		es.more.Wait()
+	}
+	return es.list[n-1]
 }
 
 func (es *events) last() audit.Event {
@@ -94,13 +125,43 @@ func (keyed) Key(c *routes.Credential, scope string) tokens.Key {
 	return tokens.Key{Authority: "https://login.test", Credential: c.Name, Scope: scope}
 }
 
-// bench is a gateway in front of one upstream.
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// rig is a gateway in front of one upstream.
 type rig struct {
+	rigging
 	handler *proxy.Handler
 	front   *httptest.Server
 	issuer  *issuer
 	events  *events
+	log     *lines
+	dialer  *egress.Dialer
 	dir     string
+}
+
+// rigging is what a test may want otherwise. The zero value wants nothing.
+type rigging struct {
+	alter    func(*routes.Table) // what no preset gives yet
+	always   string              // the one token that is ever issued
+	keys     gate.Keys           // instead of keyed
+	acquirer tokens.Acquirer     // instead of issuer
+	identity []string            // this host's managed identity endpoints
 }
 
 const credentials = `
@@ -111,13 +172,25 @@ credentials:
 // newRig serves the routes of text, which may name {upstream} and {ca}.
 func newRig(t testing.TB, text string, upstream *httptest.Server) *rig {
 	t.Helper()
-	g := &rig{issuer: &issuer{}, events: &events{}, dir: t.TempDir()}
-	store, err := tokens.New(tokens.Config{Acquirer: g.issuer, Entries: 100, Memory: 1 << 20})
+	return rigging{}.newRig(t, text, upstream)
+}
+
+func (o rigging) newRig(t testing.TB, text string, upstream *httptest.Server) *rig {
+	t.Helper()
+	g := &rig{rigging: o, issuer: &issuer{always: o.always}, events: &events{}, log: &lines{}, dir: t.TempDir()}
+	g.events.more.L = &g.events.mu
+	if g.acquirer == nil {
+		g.acquirer = g.issuer
+	}
+	if g.keys == nil {
+		g.keys = keyed{}
+	}
+	store, err := tokens.New(tokens.Config{Acquirer: g.acquirer, Entries: 100, Memory: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	log, err := audit.NewLog(t.Output(), audit.LogConfig{Level: "warn", Format: "json"})
+	log, err := audit.NewLog(io.MultiWriter(t.Output(), g.log), audit.LogConfig{Level: "warn", Format: "json"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,11 +224,18 @@ func (g *rig) use(t testing.TB, text string, upstream *httptest.Server) []error 
 	if err != nil {
 		t.Fatal(err)
 	}
-	dialer, err := egress.New(egress.Config{})
-	if err != nil {
-		t.Fatal(err)
+	if g.dialer == nil {
+		dialer, err := egress.New(egress.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dialer.ForbidHosts(g.identity)
+		g.dialer = dialer
 	}
-	return g.handler.Use(gate.New(table, keyed{}), dialer)
+	if g.alter != nil {
+		g.alter(table)
+	}
+	return g.handler.Use(gate.New(table, g.keys), g.dialer)
 }
 
 // plain is a route to a TLS upstream whose certificate says example.com.
@@ -187,6 +267,29 @@ func (g *rig) client(t testing.TB, proxied bool) *http.Client {
 	}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// get calls path on the reverse door, with headers as name and value in turn,
+// and returns the answer and its body.
+func (g *rig) get(t testing.TB, path string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, g.front.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header[headers[i]] = append(req.Header[headers[i]], headers[i+1])
+	}
+	resp, err := g.client(t, false).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
 }
 
 // raw sends bytes and returns all that comes back.
