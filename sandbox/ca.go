@@ -4,13 +4,16 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // what Service Fabric names its certificate by
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -19,6 +22,25 @@ import (
 type ca struct {
 	pem    []byte
 	server *tls.Config
+}
+
+// selfSigned makes a certificate that signs itself and names no host, as
+// Service Fabric's does, and its SHA-1 thumbprint in upper-case hex.
+func selfSigned(now time.Time) (cert tls.Certificate, thumbprint string, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return cert, "", err
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ServiceFabricManagedIdentity"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		return cert, "", err
+	}
+	sum := sha1.Sum(der) //nolint:gosec // see the import
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, strings.ToUpper(hex.EncodeToString(sum[:])), nil
 }
 
 // newCA makes a root and one leaf for loopback, the two real host names and

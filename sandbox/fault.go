@@ -108,6 +108,16 @@ func (o *outbreak) meet() failure {
 	return *f
 }
 
+// look returns the failure that is on without counting.
+func (o *outbreak) look() failure {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.now == nil {
+		return failure{}
+	}
+	return *o.now
+}
+
 // Fail starts a fault with its defaults; see [Entra.FailWith].
 func (e *Entra) Fail(kind Fault) { e.FailWith(Failure{Kind: kind}) }
 
