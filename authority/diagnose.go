@@ -33,7 +33,7 @@ func (d *Directory) Diagnose(ctx context.Context, name string) []string {
 		return []string{"it is a managed identity: the host that the gateway runs on gives its tokens, and keeps them for up to a day"}
 	}
 	if id.prover == nil {
-		return []string{joined("it cannot be shown: "+id.reason, id.remedy)}
+		return []string{inWords("it cannot be shown: "+id.reason, id.remedy)}
 	}
 	said := id.shown(ctx)
 	switch {
@@ -48,7 +48,7 @@ func (d *Directory) Diagnose(ctx context.Context, name string) []string {
 	return said
 }
 
-func joined(what, remedy string) string {
+func inWords(what, remedy string) string {
 	if remedy == "" {
 		return what
 	}
@@ -75,7 +75,7 @@ func (id *identity) shownFederated(ctx context.Context) []string {
 	p, err := id.prove(ctx)
 	if err != nil {
 		e := id.local(err)
-		return []string{joined("there is no federated token to show: "+e.Hint, e.Remedy)}
+		return []string{inWords("there is no federated token to show: "+e.Hint, e.Remedy)}
 	}
 	said := []string{p.facts}
 	if claims, err := Claims(secrets.New(p.form.Get("client_assertion"))); err == nil && !claims.Expires.IsZero() {
@@ -88,11 +88,11 @@ func (id *identity) shownFederated(ctx context.Context) []string {
 func (d *Directory) diagnoseIssuer(ctx context.Context, id *identity) []string {
 	m, e := id.discovery.get(ctx, d, id)
 	if e != nil {
-		return []string{joined(e.Hint, e.Remedy)}
+		return []string{inWords(e.Hint, e.Remedy)}
 	}
 	said := []string{fmt.Sprintf("the issuer's metadata names the token endpoint %s, which takes %s", m.endpoint, among(m.methods))}
 	if _, e := id.at(m); e != nil {
-		said = append(said, joined(e.Hint, e.Remedy))
+		said = append(said, inWords(e.Hint, e.Remedy))
 	}
 	return said
 }
@@ -134,7 +134,7 @@ func (d *Directory) diagnoseTenant(ctx context.Context, id *identity) []string {
 func (d *Directory) lookUp(ctx context.Context, id *identity, base string) (h home, said []string) {
 	ctx, cancel := context.WithTimeout(ctx, diagnoseTimeout)
 	defer cancel()
-	at, tenant := hostOf(base), id.credential.TenantID
+	at, tenant := urlHost(base), id.credential.TenantID
 	doc, resp, err := d.fetch(ctx, id.transport, base+"/"+url.PathEscape(tenant)+"/v2.0/.well-known/openid-configuration")
 	if resp == nil {
 		e := id.unreachable(err, proof{})
@@ -193,7 +193,7 @@ func (d *Directory) lookElsewhere(ctx context.Context, id *identity) []string {
 	return []string{fmt.Sprintf("no other cloud knows the tenant %s either: check tenant_id", c.TenantID)}
 }
 
-func hostOf(base string) string {
+func urlHost(base string) string {
 	u, err := url.Parse(base)
 	if err != nil {
 		return base
