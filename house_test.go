@@ -49,7 +49,7 @@ var homes = map[string][]string{
 // process for their rightful receiver, and where a token is decoded or
 // measured. A new place needs a reason, and then a new number here.
 var reveals = map[string]int{
-	"authority":   8, // to prove, to decode, a key's password, the header for a source
+	"authority":   8,
 	"egress":      1, // the next hop's password
 	"proxy":       1, // the token, into its header
 	"admin":       1, // the admin key, to compare
