@@ -1,0 +1,246 @@
+package authority
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/sandbox"
+	"github.com/seed-13b04e61/gateway/secrets"
+	"github.com/seed-13b04e61/gateway/tokens"
+)
+
+// hardware is a signer that does what an old key store does, and counts.
+type hardware struct {
+	*rsa.PrivateKey
+	mu         sync.Mutex // guards what follows
+	pss, pkcs1 int
+	broken     bool // it signs nothing at all
+}
+
+var errHardware = errors.New("mechanism not supported")
+
+func (h *hardware) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := opts.(*rsa.PSSOptions); ok {
+		h.pss++
+		return nil, errHardware
+	}
+	h.pkcs1++
+	if h.broken {
+		return nil, errHardware
+	}
+	return h.PrivateKey.Sign(random, digest, opts)
+}
+
+// certified is an identity at e by a certificate whose key is in h.
+func certified(t *testing.T, e *sandbox.Entra, h *hardware) *identity {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "hardware"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(365 * 24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, h.Public(), h.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.AddCertificate(sandbox.ClientID, cert); err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(h.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "app.pem")
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := &identity{state: &state{}, credential: routes.Credential{
+		Name: "c", TenantID: sandbox.TenantID, AuthorityHost: e.URL(), ClientID: sandbox.ClientID, ClientCertificate: &routes.Certificate{File: path},
+	}}
+	if _, err := id.loadCertificate(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	p, ok := id.prover.(*certificateProver)
+	if !ok {
+		t.Fatalf("prover = %T", id.prover)
+	}
+	p.key.signer = h
+	id.endpoint = e.TokenURL(sandbox.TenantID)
+	id.transport = sourceTransport(NewDirectory(Options{}).dialer)
+	return id
+}
+
+func TestASignerWithoutPSSFallsBackOnceAndStays(t *testing.T) {
+	w, err := sandbox.Start(sandbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hardware{PrivateKey: key}
+	id := certified(t, w.Entra, h)
+	d := NewDirectory(Options{})
+	for range 3 {
+		if _, e := d.acquire(t.Context(), id, question{scope: "https://graph.microsoft.com/.default"}); e != nil {
+			t.Fatal(e.Explain())
+		}
+	}
+	if h.pss != 1 || h.pkcs1 != 3 {
+		t.Errorf("asked for PSS %d times and for PKCS #1 %d times, want 1 and 3", h.pss, h.pkcs1)
+	}
+}
+
+func TestASignerThatSignsNothingIsTroubleAndNotRemembered(t *testing.T) {
+	w, err := sandbox.Start(sandbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hardware{PrivateKey: key, broken: true}
+	id := certified(t, w.Entra, h)
+	d := NewDirectory(Options{})
+	for want := 1; want <= 2; want++ {
+		_, e := d.acquire(t.Context(), id, question{scope: "a/.default"})
+		if e == nil || !e.Refused() || !strings.Contains(e.Error(), "cannot be signed") || e.Remedy == "" || !errors.Is(e, errHardware) {
+			t.Fatalf("error = %v", e)
+		}
+		if h.pss != want {
+			t.Errorf("asked for PSS %d times, want %d: it may have been a passing failure", h.pss, want)
+		}
+	}
+	if n := w.Entra.Requests(); n != 0 {
+		t.Errorf("requests = %d, want none", n)
+	}
+}
+
+func TestAnAlgorithmIsOneThatTheServerTakes(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := keyProver{clientID: "client-1", file: "key.pem", key: privateKey{signer: key}, thumbprint: "x"}
+	fixed := p
+	fixed.alg = &algorithm{name: "RS512", hash: crypto.SHA512}
+	for _, tt := range []struct {
+		name  string
+		p     keyProver
+		taken []string
+		want  string // "" for trouble
+	}{
+		{"unknown", p, nil, "RS256"},
+		{"all", p, []string{"none", "ES256", "PS256", "RS256"}, "RS256"},
+		{"no RS256", p, []string{"ES256", "PS512", "PS256"}, "PS256"},
+		{"odd ones", p, []string{"RS512"}, "RS512"},
+		{"none that fits", p, []string{"ES256", "HS256"}, ""},
+		{"nothing at all", p, []string{}, ""},
+		{"the operator's", fixed, []string{"ES256"}, "RS512"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			made, err := tt.p.prove(t.Context(), target{endpoint: "https://idp.example.com/token", algs: tt.taken})
+			if tt.want == "" {
+				if err == nil || !strings.Contains(err.Error(), "key.pem (RSA, 2048 bits)") || remedyOf(err) == "" {
+					t.Errorf("error = %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := jwt.Parse(made.form.Get("client_assertion"), func(*jwt.Token) (any, error) { return &key.PublicKey, nil }, jwt.WithValidMethods([]string{tt.want})); err != nil {
+				t.Errorf("not signed by %s: %v", tt.want, err)
+			}
+		})
+	}
+}
+
+// platform is a managed identity.
+type platform struct {
+	asked  string
+	answer tokens.Token
+	err    *Error
+}
+
+func (p *platform) token(_ context.Context, resource string) (tokens.Token, *Error) {
+	p.asked = resource
+	return p.answer, p.err
+}
+
+func TestAManagedIdentityProvesAnApplication(t *testing.T) {
+	w, err := sandbox.Start(sandbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	const principal = "33334444-dddd-5555-eeee-6666ffff7777"
+	if err := w.Entra.AddFederated(sandbox.ClientID, sandbox.Federated{Issuer: w.Issuer.URL(), Subject: principal}); err != nil {
+		t.Fatal(err)
+	}
+	token, err := w.FederatedToken(principal, sandbox.TokenExchangeAudience, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := &platform{answer: tokens.Token{Access: secrets.New(token)}}
+	id := &identity{
+		state: &state{}, kind: kindFederated, endpoint: w.Entra.TokenURL(sandbox.TenantID), transport: sourceTransport(NewDirectory(Options{}).dialer),
+		credential: routes.Credential{Name: "c", ClientID: sandbox.ClientID, TenantID: sandbox.TenantID, FederatedToken: &routes.FederatedToken{}},
+	}
+	id.prover = federatedProver{clientID: sandbox.ClientID, source: managedSource{host, exchangeAudience(&id.credential)}}
+	d := NewDirectory(Options{})
+	if _, e := d.acquire(t.Context(), id, question{scope: "https://graph.microsoft.com/.default"}); e != nil {
+		t.Fatal(e.Explain())
+	}
+	if host.asked != "api://AzureADTokenExchange" {
+		t.Errorf("asked for %q, want the audience without /.default", host.asked)
+	}
+	host.err = &Error{Credential: "another", Nature: tokens.Throttled, RetryAfter: time.Minute, Hint: "busy"}
+	_, e := d.acquire(t.Context(), id, question{scope: "a/.default"})
+	if e == nil || e.Credential != "c" || e.Nature != tokens.Throttled || e.RetryAfter != time.Minute || e.Hint != "busy" {
+		t.Errorf("error = %+v, want the platform's, in this credential's name", e)
+	}
+}
+
+func TestEachCloudHasItsExchangeAudience(t *testing.T) {
+	for cloud, want := range map[string]string{
+		"public": "api://AzureADTokenExchange", "": "api://AzureADTokenExchange", "usgov": "api://AzureADTokenExchangeUSGov",
+		"usgov-dod": "api://AzureADTokenExchangeUSGov", "china": "api://AzureADTokenExchangeChina",
+	} {
+		c := &routes.Credential{Cloud: cloud, FederatedToken: &routes.FederatedToken{}}
+		if got := exchangeAudience(c); got != want {
+			t.Errorf("exchangeAudience(%q) = %q, want %q", cloud, got, want)
+		}
+		c.FederatedToken.Audience = "own"
+		if got := exchangeAudience(c); got != "own" {
+			t.Errorf("exchangeAudience(%q) = %q, want the operator's", cloud, got)
+		}
+	}
+}
