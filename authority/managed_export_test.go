@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/tokens"
@@ -50,6 +51,20 @@ func (h *Managed) Token(ctx context.Context, resource string) (tokens.Token, *Er
 	return h.m.token(ctx, resource)
 }
 
+// DialAsHost dials address in the manner of an identity whose host is at
+// endpoint.
+func DialAsHost(ctx context.Context, endpoint, address string) error {
+	m, err := newManagedIdentity("mi", &routes.ManagedIdentity{}, Machine{Env: map[string]string{"AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint}}.surroundings())
+	if err != nil {
+		return err
+	}
+	conn, err := m.host.transport().DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // RemedyOf is what to do about an error found before anything was sent.
 func RemedyOf(err error) string { return remedyOf(err) }
 
@@ -67,5 +82,5 @@ func ReadHostAnswer(status int, body []byte) (tokens.Token, *Error) {
 	if err != nil {
 		return tokens.Token{}, &Error{cause: err}
 	}
-	return m.read(answer{status: status, body: body}, proof{}, "https://graph.microsoft.com")
+	return m.read(answer{status: status, sent: time.Now(), body: body}, proof{}, "https://graph.microsoft.com")
 }

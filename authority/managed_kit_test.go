@@ -34,10 +34,10 @@ const (
 type platform struct {
 	*httptest.Server
 	path   string
-	header map[string]string // that a request must have; "" that it must not
-	query  string            // the whole query, encoded
-	reject func(w http.ResponseWriter, why string)
-	answer http.HandlerFunc // nil: a token
+	header map[string]string                       // that a request must have; "" that it must not
+	query  string                                  // the whole query, encoded
+	reject func(w http.ResponseWriter, why string) // guarded by mu once it runs
+	answer http.HandlerFunc                        // nil: a token
 
 	mu       sync.Mutex // guards what follows
 	requests []*http.Request
@@ -59,10 +59,11 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if why != "" {
 		p.wrong = append(p.wrong, why)
 	}
+	reject := p.reject
 	p.mu.Unlock()
 	switch {
 	case why != "":
-		p.reject(w, why)
+		reject(w, why)
 	case p.answer != nil:
 		p.answer(w, r)
 	default:
@@ -97,6 +98,13 @@ func (p *platform) seen() (requests []*http.Request, wrong []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append(requests, p.requests...), append(wrong, p.wrong...)
+}
+
+// rejecting changes how a running platform rejects requests.
+func (p *platform) rejecting(how func(w http.ResponseWriter, why string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reject = how
 }
 
 // query writes pairs of name and value.

@@ -146,14 +146,15 @@ func (m *managedIdentity) silent(err error, p proof) *Error {
 type words struct{ code, text, correlation string }
 
 func (m members) words() words {
+	code := m.text("error")
 	if inner, err := parseObject(m["error"]); err == nil {
-		w := inner.words()
-		return words{first(inner.text("code"), w.code), w.text, w.correlation}
+		m, code = inner, inner.text("code")
 	}
-	w := words{code: m.text("error")}
-	w.text = m.firstText("error_description", "message", "Message", "ExceptionMessage")
-	w.correlation = m.firstText("correlation_id", "correlationId", "CorrelationId")
-	return w
+	return words{
+		code:        code,
+		text:        m.firstText("error_description", "message", "Message", "ExceptionMessage"),
+		correlation: m.firstText("correlation_id", "correlationId", "CorrelationId"),
+	}
 }
 
 func (m members) firstText(names ...string) string {

@@ -3,6 +3,8 @@ package authority_test
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -91,7 +93,7 @@ func serviceFabric(t testing.TB, resource string) (p *platform, env map[string]s
 	t.Helper()
 	p = newServiceFabric(resource)
 	p.Server = httptest.NewTLSServer(p)
-	p.Server.Config.ErrorLog = nil
+	p.Server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	t.Cleanup(p.Close)
 	sum := sha1.Sum(p.Certificate().Raw)
 	return p, map[string]string{
