@@ -179,17 +179,24 @@ func sqlName(a *api) string {
 	return "Synapse SQL"
 }
 
+// presetNames lists the presets that a route may have.
+func presetNames() []string {
+	var names []string
+	for _, a := range apis() {
+		if a.kind == "" {
+			names = append(names, a.name)
+		}
+	}
+	return names
+}
+
 // nearestPreset is the remedy for a name that is none.
 func nearestPreset(name string) string {
 	best, near := 3, ""
-	var names []string
-	for _, a := range apis() {
-		if a.kind != "" {
-			continue
-		}
-		names = append(names, a.name)
-		if d := distance(name, a.name); d < best && 2*d <= max(len(name), len(a.name)) {
-			best, near = d, a.name
+	names := presetNames()
+	for _, known := range names {
+		if d := distance(name, known); d < best && 2*d <= max(len(name), len(known)) {
+			best, near = d, known
 		}
 	}
 	if near != "" {

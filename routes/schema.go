@@ -8,6 +8,8 @@ type Field struct {
 	Default      string
 	Doc          string
 	Later        bool
+	Values       []string // all that it may be, where Type does not list them
+	Of           string   // section of each value, for a list or a mapping with free keys
 }
 
 // later makes the fields of a section that are refused for now.
@@ -35,10 +37,10 @@ func Reference() []Field {
 
 func topFields() []Field {
 	return []Field{
-		{Section: "", Key: "version", Type: "number", Default: "required", Doc: "Always 1."},
+		{Section: "", Key: "version", Type: "number", Default: "required", Doc: "Always 1.", Values: []string{"1"}},
 		{Section: "", Key: "listen", Type: "mapping", Doc: "Where the gateway listens. Changing it needs a restart."},
-		{Section: "", Key: "credentials", Type: "mapping", Default: "one named `environment`, from `AZURE_*`", Doc: "Who the gateway is, by name."},
-		{Section: "", Key: "routes", Type: "list", Default: "required", Doc: "Which calls get which token; the first that matches decides."},
+		{Section: "", Key: "credentials", Type: "mapping", Default: "one named `environment`, from `AZURE_*`", Doc: "Who the gateway is, by name.", Of: "credential"},
+		{Section: "", Key: "routes", Type: "list", Default: "required", Doc: "Which calls get which token; the first that matches decides.", Of: "route"},
 		{Section: "", Key: "egress", Type: "mapping", Doc: "What happens beyond the routes."},
 		{Section: "", Key: "cache", Type: "mapping", Doc: "Bounds of the token cache."},
 		{Section: "", Key: "log", Type: "mapping", Doc: "How the gateway logs."},
@@ -100,9 +102,9 @@ func credentialFields() []Field {
 
 func routeFields() []Field {
 	return []Field{
-		{Section: "route", Key: "preset", Type: "graph, arm", Doc: "Fills name, hosts and scope."},
+		{Section: "route", Key: "preset", Type: "name of a preset", Doc: "A well-known API: fills name, hosts, scope and what its calls need besides. One whose hosts many customers share needs hosts.", Values: presetNames()},
 		{Section: "route", Key: "name", Type: "[a-z0-9-]", Default: "the preset", Doc: "The label in logs and metrics."},
-		{Section: "route", Key: "hosts", Type: "list of hosts", Default: "the preset's", Doc: "Exact, or *.suffix; with a port if it is not 443."},
+		{Section: "route", Key: "hosts", Type: "list of hosts", Default: "the preset's", Doc: "Exact, or *.suffix; with a port if it is not 443. Beside a preset, exact alone."},
 		{Section: "route", Key: "scope", Type: "text", Default: "the preset's", Doc: "Sent as it stands. Entra: exactly one <audience>/.default."},
 		{Section: "route", Key: "credential", Type: "name", Default: "default, else the only one", Doc: "Whose token."},
 		{Section: "route", Key: "upstream", Type: "URL", Default: "the host itself", Doc: "Where to dial instead: https, or http for loopback. Host and SNI stay the host's."},
