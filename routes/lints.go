@@ -14,8 +14,8 @@ func (p *parser) lint(r *Route, m *mapping, a *api, t *Table) {
 	if !r.Credential.Entra() || r.Credential.Name == "" {
 		return
 	}
-	p.lintScope(r, m)
-	p.lintHosts(r, m, a)
+	said := p.lintScope(r, m)
+	p.lintHosts(r, m, a, said)
 	p.lintSharePoint(r, m, t)
 }
 
@@ -38,7 +38,7 @@ func hopeless(audience, shown string) (finding, bool) {
 			case a.kind == "sql" && u.Path == "" && right == "https://"+host+"//.default":
 				return finding{shown + " asks for the wrong audience", "Azure SQL's audience ends in a slash; write " + scope + "//.default"}, true
 			case a.kind == "sql" && (a.owns(cloud, host) || u.Path == "" && slices.Contains(a.patterns(cloud), "*."+host)):
-				return finding{shown + " asks for the wrong audience: that is where servers are, not what they are called", "the audience is the same for all; write " + right}, true
+				return finding{shown + " asks for the wrong audience: Azure SQL has one for all servers", "write " + right}, true
 			case a.name == "cosmos" && u.Path == "/" && (a.owns(cloud, host) || host == "cosmos.azure.com"):
 				return finding{shown + " asks for an audience that ends in a slash, which Cosmos DB refuses", "write " + strings.TrimSuffix(scope, "/") + "/.default"}, true
 			}
@@ -66,17 +66,18 @@ type takers struct {
 
 func takersOf(audience string) takers {
 	x := takers{map[string][]*api{}, map[string]bool{}}
-	bare := strings.TrimRight(strings.ToLower(audience), "/")
+	audience = strings.ToLower(audience)
+	bare := strings.TrimRight(audience, "/")
 	host := strings.TrimPrefix(bare, "https://")
 	for i := range apis() {
 		a := &apis()[i]
 		for _, cloud := range allClouds() {
 			fits := a.appID == bare && a.in(cloud) != nil
-			exact := fits || a.eitherSlash
+			exact := fits && audience == bare || a.eitherSlash
 			for _, s := range a.in(cloud) {
 				known := strings.ReplaceAll(s.audience, "{host}", host)
 				if strings.TrimRight(known, "/") == bare && (known == s.audience || s.owns(host)) {
-					fits, exact = true, exact || strings.ToLower(audience) == known
+					fits, exact = true, exact || audience == known
 				}
 			}
 			if a.hostToo && a.owns(cloud, host) {
@@ -100,11 +101,13 @@ func (x takers) cloud() string {
 	return ""
 }
 
-func (p *parser) lintScope(r *Route, m *mapping) {
+// lintScope looks at a scope of the route's own, and tells whether it has said
+// that no API takes it.
+func (p *parser) lintScope(r *Route, m *mapping) bool {
 	e, own := m.items["scope"]
 	audience, ok := strings.CutSuffix(r.Scope, "/.default")
 	if !own || !ok {
-		return
+		return false
 	}
 	x, cloud := takersOf(audience), named(r.Credential.Cloud)
 	bare := strings.TrimRight(strings.ToLower(audience), "/")
@@ -114,16 +117,26 @@ func (p *parser) lintScope(r *Route, m *mapping) {
 	case bare == "https://outlook.office.com":
 		p.warn(e.at, finding{e.shown() + " asks for an audience that Exchange does not take from applications", "write https://outlook.office365.com/.default, or use preset: exchange"})
 	case x.cloud() == "":
+		return false
 	case x.byCloud[cloud] == nil:
 		a := x.byCloud[x.cloud()][0]
 		remedy := "name a credential with cloud: " + x.cloud()
-		if len(r.Hosts) > 0 && a.in(cloud) != nil && !strings.Contains(a.in(cloud)[0].audience, "{host}") {
-			remedy = "write " + a.scope(cloud, r.Hosts[0].Host) + ", or " + remedy
+		if moved := a.scope(cloud, "{host}"); moved != "" && !strings.Contains(moved, "{host}") && !hostsIn(r, x.cloud()) {
+			remedy = "write " + moved + ", or " + remedy
 		}
 		p.warn(e.at, finding{fmt.Sprintf("%s asks for an audience of the cloud %s, and the credential's cloud is %s", e.shown(), x.cloud(), cloud), remedy})
 	case strings.HasSuffix(audience, "//"), !x.exact[cloud]:
 		p.lintSlash(e, audience, x.byCloud[cloud][0], cloud)
+		return false
+	default:
+		return false
 	}
+	return true
+}
+
+// hostsIn tells whether one of the route's hosts belongs to a cloud.
+func hostsIn(r *Route, cloud string) bool {
+	return slices.ContainsFunc(r.Hosts, func(h HostPattern) bool { _, home := ownersOf(h.Host, cloud); return home == cloud })
 }
 
 // lintSlash says how the audience of a ends.
@@ -140,15 +153,16 @@ func (p *parser) lintSlash(e entry, audience string, a *api, cloud string) {
 }
 
 // lintHosts compares a route's hosts with what is known of them. Each kind of
-// remark is made once a route, of the first host that it fits.
-func (p *parser) lintHosts(r *Route, m *mapping, a *api) {
+// remark is made once a route, of the first host that it fits;
+// none of the scope where scopeSaid.
+func (p *parser) lintHosts(r *Route, m *mapping, a *api, scopeSaid bool) {
 	where, cloud := m.where("hosts"), named(r.Credential.Cloud)
 	audience := strings.TrimSuffix(r.Scope, "/.default")
 	x := takersOf(audience)
-	said := map[string]bool{}
-	once := func(kind string, f finding) {
+	said := map[string]bool{"scope": scopeSaid || r.Scope == ""}
+	once := func(kind string, at place, f finding) {
 		if !said[kind] {
-			p.warn(where, f)
+			p.warn(at, f)
 		}
 		said[kind] = true
 	}
@@ -165,17 +179,17 @@ func (p *parser) lintHosts(r *Route, m *mapping, a *api) {
 		switch {
 		case home != "" && home != cloud:
 			if a == nil {
-				once("cloud", finding{fmt.Sprintf("%s belongs to the cloud %s, and the credential's cloud is %s", h.Host, home, cloud), "name a credential with cloud: " + home})
+				once("cloud", where, finding{fmt.Sprintf("%s belongs to the cloud %s, and the credential's cloud is %s", h.Host, home, cloud), "name a credential with cloud: " + home})
 			}
 		case len(owners) == 0:
 		case owners[0].kind != "":
-			once("kind", finding{h.Host + " is not reached by HTTP", "remove the route; gateway presets says how " + owners[0].name + " is reached"})
+			once("kind", where, finding{h.Host + " is not reached by HTTP", "remove the route; gateway presets says how " + owners[0].name + " is reached"})
 		default:
-			if right := wrongScope(owners, h.Host, cloud, x); right != "" && r.Scope != "" {
-				once("scope", finding{h.Host + " does not take a token for " + shownAudience(m, r) + "; the API will refuse it", "write " + right + ", or use preset: " + owners[0].name + " without a scope"})
+			if right := wrongScope(owners, h.Host, cloud, x); right != "" {
+				once("scope", m.where("scope"), finding{h.Host + " does not take a token for " + shownAudience(m, r) + "; the API will refuse it", "write " + right + ", or use preset: " + owners[0].name + " without a scope"})
 			}
 			if f, lacks := lacking(r, owners[0]); lacks && a == nil {
-				once("quirk", f)
+				once("quirk", where, f)
 			}
 		}
 	}
@@ -221,9 +235,7 @@ func wrongScope(owners []*api, host, cloud string, x takers) string {
 			return ""
 		}
 	}
-	elsewhere := x.cloud() != "" && x.byCloud[cloud] == nil // said of the scope already
-	fixed := slices.Contains(owners[0].patterns(cloud), host)
-	if elsewhere || x.cloud() == "" && !fixed {
+	if x.cloud() == "" && !slices.Contains(owners[0].patterns(cloud), host) {
 		return ""
 	}
 	return owners[0].scope(cloud, host)

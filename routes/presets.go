@@ -193,8 +193,11 @@ func presetNames() []string {
 // nearestPreset is the remedy for a name that is none.
 func nearestPreset(name string) string {
 	best, near := 3, ""
-	names := presetNames()
-	for _, known := range names {
+	bare := strings.ReplaceAll(strings.ToLower(name), "-", "")
+	for _, known := range presetNames() {
+		if bare == known || bare == "azure"+known || bare == "microsoft"+known {
+			return fmt.Sprintf("did you mean %q?", known)
+		}
 		if d := distance(name, known); d < best && 2*d <= max(len(name), len(known)) {
 			best, near = d, known
 		}
@@ -202,7 +205,7 @@ func nearestPreset(name string) string {
 	if near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
-	return "known are " + strings.Join(names, ", ")
+	return "gateway presets lists those that there are"
 }
 
 // presetHosts are the hosts that the preset fills in.
@@ -238,7 +241,7 @@ func (p *parser) presetHost(a *api, cloud string, h HostPattern, e entry) bool {
 		p.refuse(e.at, finding{e.shown() + " is no host of the preset " + a.name, "its hosts in the cloud " + named(cloud) + " are " + known + "; for others write name, hosts and scope"})
 		return false
 	}
-	p.warn(e.at, finding{e.shown() + " is no host of the preset " + a.name + ", and gets its token all the same", "its hosts are " + known})
+	p.warn(e.at, finding{e.shown() + " is no host of the preset " + a.name + ", and gets its token all the same", "its hosts are " + known + "; for another API write name, hosts and scope"})
 	return true
 }
 

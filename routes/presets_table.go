@@ -115,9 +115,8 @@ func dataRows() []api {
 		usgov:  takes("https://containerregistry.azure.net", "*.azurecr.us"),
 		china:  takes("https://containerregistry.azure.net", "*.azurecr.cn"),
 		quirk: quirk{
-			why: "a registry takes Entra's token in the form of POST /oauth2/exchange alone, which a route does not fill in",
-			warn: "get the token with gateway token, exchange it for the registry's own, and send that past the gateway; " +
-				"or let the client log in with az acr login --expose-token",
+			why:  "a registry takes Entra's token in the form of POST /oauth2/exchange alone, which a route does not fill in",
+			warn: "get the token with gateway token ROUTE --raw, and exchange it for the registry's own yourself",
 		},
 	}}
 }
