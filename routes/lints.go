@@ -249,10 +249,13 @@ func lacking(r *Route, a *api) (finding, bool) {
 	for _, h := range slices.Concat(q.set, q.filling(r.Hosts)) {
 		lacks = lacks || !hasHeader(r.SetHeaders, h.Name)
 	}
+	lacks = lacks || q.ownCA && r.TLS.CAFile == ""
 	remedy := "use preset: " + a.name + ", which adds what is missing, unless every caller sends it"
 	switch {
 	case q.warn != "":
 		remedy = q.warn
+	case q.ownCA:
+		remedy = "add tls: {ca_file: …}, with certificate-authority-data of the cluster's kubeconfig as PEM"
 	case q.needs != "":
 		remedy = "add set_headers: {" + strings.ToLower(q.needs) + ": …}, unless every caller sends it"
 	}

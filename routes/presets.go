@@ -39,6 +39,7 @@ type quirk struct {
 	date      string  // a field for the time of sending
 	needs     string  // a field that set_headers or the caller has to send
 	signIn    bool
+	ownCA     bool   // its certificates are of a CA of the customer's
 	warn      string // remedy for why, given beside the preset too
 
 	// second is a field with a further token, of secondScope by cloud, which
@@ -304,6 +305,9 @@ func (p *parser) quirks(a *api, r *Route, m *mapping) {
 	}
 	if q.needs != "" && !has(q.needs) {
 		p.warn(where, finding{q.why + ", and set_headers does not have it", "add set_headers: {" + strings.ToLower(q.needs) + ": …}, unless every caller sends it"})
+	}
+	if q.ownCA && r.TLS.CAFile == "" {
+		p.warn(where, finding{q.why, "add tls: {ca_file: …}, with certificate-authority-data of the cluster's kubeconfig as PEM"})
 	}
 	if files := filesAmong(r.Hosts); q.fillFiles != nil && files > 0 && files < len(r.Hosts) {
 		p.warn(where, finding{"calls to Azure Files get x-ms-file-request-intent, and here other hosts get it too", "make a route for the hosts of Azure Files"})

@@ -78,6 +78,9 @@ func (q quirk) sentences() []string {
 	if q.needs != "" {
 		say("%s is needed under set_headers, unless every caller sends it.", q.needs)
 	}
+	if q.ownCA {
+		say("Its certificates are of the cluster's own CA: tls.ca_file has to name it.")
+	}
 	if q.signIn {
 		say("A 203 or a redirect to a sign-in page counts as a 401.")
 	}
@@ -125,6 +128,9 @@ func (i PresetInfo) YAML(cloud string) string {
 	}
 	if len(headers) > 0 {
 		line("    set_headers: {%s}", strings.Join(headers, ", "))
+	}
+	if q.ownCA {
+		line("    tls: {ca_file: cluster-ca.pem}")
 	}
 	for _, only := range q.beyondYAML() {
 		line("    # only preset: %s %s", a.name, only)

@@ -266,10 +266,11 @@ func workRows() []api {
 			set: []Param{{"X-Tfs-Fedauthredirect", "Suppress"}}, signIn: true,
 		},
 	}, {
-		name: "aks-aad", doc: "API servers of AKS with Entra; their certificate is the cluster's own, so tls.ca_file is needed.", appID: aks,
+		name: "aks-aad", doc: "API servers of AKS with Entra.", appID: aks,
 		public: takes(aks, "*.azmk8s.io"),
 		usgov:  takes(aks, "*.cx.aks.containerservice.azure.us"),
 		china:  takes(aks, "*.cx.prod.service.azk8s.cn"),
+		quirk:  quirk{why: "the API server's certificate is of the cluster's own CA, and tls.ca_file does not name it", ownCA: true},
 	}, {
 		name: "batch", doc: "Azure Batch.", eitherSlash: true,
 		public: takes("https://batch.core.windows.net/", "*.batch.azure.com"),

@@ -90,6 +90,30 @@ func TestEveryPresetInEveryCloudStandsForWhatTheTableSays(t *testing.T) {
 	}
 }
 
+func TestNoPresetIsMissing(t *testing.T) {
+	want := strings.Fields("graph arm keyvault managedhsm sql synapse-sql postgres mysql redis storage servicebus eventhubs eventgrid cosmos" +
+		" loganalytics appinsights monitor-ingest powerbi fabric onelake dataverse businesscentral finops sharepoint exchange o365mgmt defender" +
+		" databricks azuredevops cognitive openai foundry azureml search appconfig acr kusto synapse batch communication purview digitaltwins" +
+		" iothub dps signalr webpubsub maps attestation powerplatform powerapps flow fhir bot aks-aad")
+	var got []string
+	for _, info := range routes.Presets() {
+		got = append(got, info.Name)
+		if info.Doc == "" || len(info.Clouds) == 0 {
+			t.Errorf("preset %s has no sentence or no cloud: %+v", info.Name, info)
+		}
+		for _, c := range info.Clouds {
+			if c.Audience == "" || len(c.Hosts)+len(c.Choices) == 0 {
+				t.Errorf("preset %s has no audience or no host in %s", info.Name, c.Cloud)
+			}
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("Presets() = %v, want %v", got, want)
+	}
+}
+
 // What the reference names, with its scopes to the letter.
 func TestScopesOfPresetsAreThoseOfTheReference(t *testing.T) {
 	for _, x := range []struct{ cloud, route, want string }{

@@ -107,7 +107,9 @@ func (p *parser) whose(m *mapping, t *Table, where place) *Credential {
 		if c.Name == want {
 			return c
 		}
-		names = append(names, c.Name)
+		if credentialName.MatchString(c.Name) { // another is a mistake of its own, and may hold anything
+			names = append(names, c.Name)
+		}
 	}
 	switch {
 	case named:
