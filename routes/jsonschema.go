@@ -24,8 +24,8 @@ func Schema() []byte {
 			defs[f.Section] = sectionSchema(f.Section)
 		}
 	}
-	route := defs["route"].(object)
-	route["anyOf"] = []any{object{"required": []string{"preset"}}, object{"required": []string{"name", "hosts"}}}
+	either(defs["route"].(object), []string{"preset"}, []string{"name", "hosts"})
+	either(defs["credential"].(object), []string{"client_id"}, []string{"managed_identity"})
 	top := sectionSchema("")
 	top["patternProperties"] = object{"^x-": true}
 	top["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -36,6 +36,12 @@ func Schema() []byte {
 		panic(fmt.Sprintf("routes: the schema holds what JSON cannot: %v", err)) // only strings, numbers, lists and maps are put in
 	}
 	return append(out, '\n')
+}
+
+// either makes a mapping need one of two sets of keys, and no other.
+func either(o object, one, other []string) {
+	delete(o, "required")
+	o["anyOf"] = []any{object{"required": one}, object{"required": other}}
 }
 
 // object is one of JSON.
@@ -52,9 +58,13 @@ func secretSchema() object {
 		"properties": object{
 			"env":  described(name(variableName.String()), "The environment variable that holds it."),
 			"file": described(name("."), "The file that holds it."),
-			"exec": described(object{"type": "array", "minItems": 1, "items": object{"type": "string"}}, "The command that prints it; only with serve --allow-exec."),
+			"exec": described(commandSchema(), "The command that prints it; only with serve --allow-exec."),
 		},
 	}
+}
+
+func commandSchema() object {
+	return object{"type": "array", "minItems": 1, "items": object{"type": "string"}}
 }
 
 func described(o object, text string) object {
@@ -95,7 +105,7 @@ func fieldSchema(f Field) object {
 
 // words are types such as "json, console", and those of a single word that is
 // the only one allowed.
-var words = regexp.MustCompile(`^[a-z0-9_-]+(, [a-z0-9_-]+)+$|^(none|deny|enforce|true|false)$`)
+var words = regexp.MustCompile(`^[A-Za-z0-9_-]+(, [A-Za-z0-9_-]+)+$|^(none|deny|enforce|true|false)$`)
 
 func (f Field) values() []string {
 	if f.Values == nil && words.MatchString(f.Type) {
@@ -115,6 +125,8 @@ func valueSchema(f Field) object {
 		return or(object{"enum": scalars(values)})
 	case f.Type == "secret":
 		return ref("secret")
+	case f.Type == "command":
+		return commandSchema()
 	case f.Type == "empty mapping":
 		return object{"type": "object", "maxProperties": 0}
 	case strings.HasPrefix(f.Type, "mapping") && f.Of != "":
