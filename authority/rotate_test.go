@@ -206,13 +206,14 @@ func TestRotationUnderLoadFailsNobody(t *testing.T) {
 			}
 		})
 	}
+	old := "s0"
 	for _, next := range []string{"s1", "s2", "s3"} {
-		allow("s0", "s1", "s2", "s3") // old and new overlap
+		allow("s0", "s1", "s2", "s3")
 		overwrite(t, c.ClientSecret.File, next)
 		d.Replace([]*routes.Credential{c})
-		allow(next)
+		allow(old, next) // the one before overlaps, what is older is gone
 		succeeds(t, d, c)
-		allow("s0", "s1", "s2", "s3")
+		old = next
 	}
 	done.Store(true)
 	group.Wait()
