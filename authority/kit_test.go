@@ -3,6 +3,9 @@ package authority_test
 import (
 	"bufio"
 	"context"
+	"encoding/pem"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -67,4 +70,14 @@ func (p *pipes) serve(conn net.Conn) {
 	resp.Close = true
 	resp.ContentLength = int64(w.Body.Len())
 	_ = resp.Write(conn)
+}
+
+// secureWith is secure with answers of the test's own.
+func secureWith(t testing.TB, answer http.HandlerFunc) (s *httptest.Server, ca string) {
+	t.Helper()
+	s = httptest.NewUnstartedServer(answer)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
 }
