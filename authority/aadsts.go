@@ -41,6 +41,8 @@ const (
 	checkFederated = "compare issuer, subject and audience, case included, with the federated credential in the portal; a new one needs minutes to spread"
 	checkCloud     = "set cloud to that of the application's tenant, public, usgov, usgov-dod or china; gateway check --live finds it"
 	checkTenant    = "set tenant_id to the tenant's GUID or one of its domains"
+	checkClient    = "check client_id, its secret or key, and token_endpoint_auth_method"
+	waitServer     = "nothing: the gateway tries again by itself; if it lasts, look at the server's own log"
 	waitRetry      = "nothing: the gateway tries again by itself; if it lasts, look at Azure's status page"
 )
 
@@ -147,7 +149,7 @@ var aadstsTable = map[int]advice{
 // oauthTable is the advice for servers that have no numbers (RFC 6749 §5.2).
 var oauthTable = map[string]advice{
 	"invalid_request":         {"the request is malformed", "check token_params and scope against what the server wants", never},
-	"invalid_client":          {"the client is unknown or its credential is wrong", "check client_id, client_secret and token_endpoint_auth_method", reloads},
+	"invalid_client":          {"the client is unknown or its credential is wrong", checkClient, reloads},
 	"invalid_grant":           {"the grant is refused", "look into the server's log", never},
 	"unauthorized_client":     {"the client may not use client credentials", "allow the grant type client_credentials for this client at the server", never},
 	"unsupported_grant_type":  {"the server has no client credentials grant", "check that token_endpoint is the right one", never},
@@ -156,7 +158,7 @@ var oauthTable = map[string]advice{
 	"invalid_resource":        {"the resource is unknown or not allowed for the client", checkResource, never},
 	"interaction_required":    {"a policy asks for what only a person could give", checkPolicy, never},
 	"consent_required":        {"consent is missing", checkGrant, propagates},
-	"access_denied":           {"the server denies access", "look into the server's log", never},
-	"temporarily_unavailable": {"the server is busy", waitRetry, transient},
-	"server_error":            {"the server failed", waitRetry, transient},
+	"access_denied":           {"the server denies access", "allow this client the scope and audience at the server, whose log tells what it lacks", never},
+	"temporarily_unavailable": {"the server is busy", waitServer, transient},
+	"server_error":            {"the server failed", waitServer, transient},
 }

@@ -108,11 +108,12 @@ func foreign(c *routes.Credential, text string) *cloud {
 }
 
 // placeCloud tells a refusal that comes of the wrong cloud, from its number
-// and from the hosts that its description names.
-func (id *identity) placeCloud(e *Error, description string) {
+// and from the hosts that its description names, and reports whether it could
+// say which cloud is the right one.
+func (id *identity) placeCloud(e *Error, description string) bool {
 	c := &id.credential
 	if !e.Entra {
-		return
+		return false
 	}
 	there := foreign(c, description)
 	switch e.AADSTS {
@@ -122,18 +123,20 @@ func (id *identity) placeCloud(e *Error, description string) {
 		}
 	case 90038, 900382, 900432, 90002, 700016, 50049:
 	case noSuchResource, 50001: // here a host is the resource's
-		if there != nil {
-			e.Hint = "the scope is of " + there.title + ", which this tenant is not in"
-			e.Remedy = fmt.Sprintf("write the scope's audience as the credential's cloud has it, or %s", there.change(c))
+		if there == nil {
+			return false
 		}
-		return
+		e.Hint = "the scope is of " + there.title + ", which this tenant is not in"
+		e.Remedy = fmt.Sprintf("write the scope's audience as the credential's cloud has it, or %s", there.change(c))
+		return true
 	default:
-		return
+		return false
 	}
 	if there == nil {
 		e.Remedy += "; " + present(c)
-		return
+		return false
 	}
 	e.Hint = "the tenant or application belongs to " + there.title
 	e.Remedy = there.change(c)
+	return true
 }

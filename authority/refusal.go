@@ -132,8 +132,9 @@ func (id *identity) refusal(a answer, m members, p proof) *Error {
 	if !known {
 		e.Hint, e.Remedy = id.generic(e, a)
 	}
-	id.placeCloud(e, cut(description, detailLimit))
-	id.enrich(e)
+	if !id.placeCloud(e, cut(description, detailLimit)) {
+		id.enrich(e)
+	}
 	if m.has("claims") && e.Refused() {
 		// For an application alone there is nobody to step up (entra.md §6.3).
 		e.policy, e.Nature, e.Reach = true, tokens.Refused, tokens.ReachKey
@@ -177,7 +178,7 @@ func (e *Error) ofCredential() bool {
 // generic is the advice where the table of numbers has none.
 func (id *identity) generic(e *Error, a answer) (hint, remedy string) {
 	if e.AADSTS != 0 {
-		return "see what this number means", "look it up at https://" + id.errorPageHost() + "/error?code=" + strconv.Itoa(e.AADSTS)
+		return "for a reason that is not known here", "look it up at https://" + id.errorPageHost() + "/error?code=" + strconv.Itoa(e.AADSTS)
 	}
 	code := e.Code
 	if e.ofCredential() {
@@ -196,9 +197,18 @@ func (id *identity) generic(e *Error, a answer) (hint, remedy string) {
 		}
 		return hint, "name the final address as the token endpoint"
 	case e.Status == http.StatusNotFound, e.Status == http.StatusMethodNotAllowed:
-		return "there is no token endpoint at this address", "check token_endpoint, or tenant_id and authority_host"
+		if e.Entra {
+			return "there is no token endpoint at this address", "check tenant_id and authority_host"
+		}
+		return "there is no token endpoint at this address", "check token_endpoint, or what the issuer's metadata names"
 	case e.Nature == tokens.Transient:
 		return "a passing failure", "wait; if it lasts, look at the endpoint's own status page or log"
+	case e.Code != "":
+		return "for a reason of the server's own", "look " + e.Code + " up in the server's documentation or log"
+	case e.Entra:
+		return "it gave no reason that is understood", "look the correlation ID up in the tenant's sign-in logs; see that nothing in between answers for Entra"
+	case e.Status == http.StatusUnauthorized:
+		return "it did not take the credential, and gave no reason", checkClient
 	}
 	return "it gave no reason that is understood", "look into the token endpoint's own log"
 }
