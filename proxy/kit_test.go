@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/pem"
 	"fmt"
@@ -162,6 +163,7 @@ type rigging struct {
 	keys     gate.Keys           // instead of keyed
 	acquirer tokens.Acquirer     // instead of issuer
 	identity []string            // this host's managed identity endpoints
+	creds    string              // instead of credentials
 }
 
 const credentials = `
@@ -220,7 +222,7 @@ func (g *rig) use(t testing.TB, text string, upstream *httptest.Server) []error 
 		}
 		text = strings.NewReplacer("{upstream}", upstream.URL, "{ca}", ca).Replace(text)
 	}
-	table, err := routes.Parse("routes.yaml", []byte("version: 1\n"+credentials+text), func(string) (string, bool) { return "", false })
+	table, err := routes.Parse("routes.yaml", []byte("version: 1\n"+cmp.Or(g.creds, credentials)+text), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,47 @@
+package proxy_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestLinksToTheOwnUpstreamLeadBack(t *testing.T) {
+	tests := map[string]struct{ sent, want string }{
+		"next page":         {`<https://example.com/v1/things?page=2>; rel="next"`, `<{base}/v1/things?page=2>; rel="next"`},
+		"several":           {`<https://example.com/a>; rel="prev", <https://example.com:443/b?x=1#y>; rel="next"; title="<https://example.com/t>"`, `<{base}/a>; rel="prev", <{base}/b?x=1#y>; rel="next"; title="<https://example.com/t>"`},
+		"another host":      {`<https://example.org/a>; rel="next", <https://example.com/b>; rel=last`, `<https://example.org/a>; rel="next", <{base}/b>; rel=last`},
+		"relative":          {`</a/b>; rel="next"`, `</a/b>; rel="next"`},
+		"plain http":        {`<http://example.com/a>; rel="next"`, `<http://example.com/a>; rel="next"`},
+		"user information":  {`<https://u@example.com/a>`, `<https://u@example.com/a>`},
+		"escaped quotes":    {`<https://example.com/a>; title="\"<https://example.com/t>\"", <https://example.com/b>`, `<{base}/a>; title="\"<https://example.com/t>\"", <{base}/b>`},
+		"never closed":      {`<https://example.com/a>; rel="next", <https://example.com/b`, `<{base}/a>; rel="next", <https://example.com/b`},
+		"quote not closed":  {`<https://example.com/a>; title="x, <https://example.com/b>`, `<{base}/a>; title="x, <https://example.com/b>`},
+		"nothing to change": {`rel="next"`, `rel="next"`},
+		"empty target":      {`<>; rel="self"`, `<>; rel="self"`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t, plain, newUpstream(t, false, func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["Link"] = []string{tt.sent, tt.sent}
+			}))
+			for _, door := range []struct{ url, base string }{{g.front.URL + "/api/x", g.front.URL + "/api"}, {"http://example.com/x", "http://example.com"}} {
+				resp, err := g.client(t, strings.HasPrefix(door.url, "http://example")).Get(door.url)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				want := strings.ReplaceAll(tt.want, "{base}", door.base)
+				// net/url writes no port that was not there; the forward door keeps what the link had.
+				got := resp.Header["Link"]
+				for i := range got {
+					got[i] = strings.ReplaceAll(got[i], "http://example.com:443", "http://example.com")
+				}
+				if !slices.Equal(got, []string{want, want}) {
+					t.Errorf("%s: Link = %q, want %q twice", door.url, got, want)
+				}
+			}
+		})
+	}
+}
