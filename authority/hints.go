@@ -81,16 +81,22 @@ func tenantOf(login string) string {
 
 func tenantGUID(s string) bool { return len(s) == 36 && uuid.Validate(s) == nil }
 
-// Mismatch says, for the operator, that a token of c for scope can never do
-// where h came from, and what to do about it. Both are "" unless that is
-// certain: c's tenant is another GUID, or scope is for a resource of another
-// host, which is neither another name of the resource nor host, the upstream's
-// own (Storage and Cosmos DB take the account's URL for an audience too).
-func (h ChallengeHints) Mismatch(c *routes.Credential, scope, host string) (remark, remedy string) {
-	if !c.Entra() {
+// Mismatch says, for the operator, that no token of c for scope can ever do
+// where h came from, access being the one that was refused, and what to do about
+// it. Both are "" unless that is certain: c's tenant is another GUID, or scope is
+// for a resource of another host, which is neither another name of the resource
+// nor host, the upstream's own (Storage and Cosmos DB take the account's URL for
+// an audience too). What access says of itself may speak against it: a fallback
+// of c may be of the right tenant.
+func (h ChallengeHints) Mismatch(c *routes.Credential, scope, host string, access secrets.Secret) (remark, remedy string) {
+	if !c.Entra() || h == (ChallengeHints{}) {
 		return "", ""
 	}
-	if tenant := strings.ToLower(c.TenantID); h.Tenant != "" && tenantGUID(tenant) && tenant != h.Tenant {
+	token, err := Claims(access)
+	if err != nil {
+		token = Inspected{} // opaque: it says nothing
+	}
+	if tenant := strings.ToLower(c.TenantID); h.Tenant != "" && tenantGUID(tenant) && tenant != h.Tenant && !strings.EqualFold(token.TenantID, h.Tenant) {
 		return fmt.Sprintf("the upstream takes tokens of tenant %s, and credential %q is of tenant %s", h.Tenant, c.Name, tenant),
 			fmt.Sprintf("if the resource belongs to tenant %s, give the route a credential with that tenant_id; otherwise correct hosts of the route", h.Tenant)
 	}
@@ -98,6 +104,11 @@ func (h ChallengeHints) Mismatch(c *routes.Credential, scope, host string) (rema
 	asked, ok2 := hostOfResource(strings.TrimSuffix(scope, "/.default"))
 	if !ok1 || !ok2 || asked == host || resourceName(wanted) == resourceName(asked) {
 		return "", ""
+	}
+	for _, audience := range token.Audience {
+		if has, ok := hostOfResource(audience); ok && resourceName(has) == resourceName(wanted) {
+			return "", ""
+		}
 	}
 	return fmt.Sprintf("the upstream takes tokens for https://%s, and the route asks for scope %s", wanted, scope),
 		fmt.Sprintf("write scope: https://%s/.default", wanted)

@@ -72,11 +72,34 @@ func TestOnlyCertainMismatchIsOne(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			remark, remedy := tt.hints.Mismatch(tt.credential, tt.scope, tt.host)
+			remark, remedy := tt.hints.Mismatch(tt.credential, tt.scope, tt.host, secrets.New("opaque"))
 			if tt.want == "" && remark+remedy != "" || !strings.Contains(remark, tt.want) || !strings.Contains(remedy, tt.want) {
 				t.Errorf("Mismatch = %q, %q; want both with %q", remark, remedy, tt.want)
 			}
 		})
+	}
+}
+
+func TestTokenThatFitsSpeaksAgainstAMismatch(t *testing.T) {
+	c := &routes.Credential{Name: "default", TenantID: tenantA, Fallback: "older"}
+	for name, tt := range map[string]struct {
+		hints    authority.ChallengeHints
+		claims   jwt.MapClaims
+		mismatch bool
+	}{
+		"a fallback's tenant":    {authority.ChallengeHints{Tenant: tenantB}, jwt.MapClaims{"tid": tenantB}, false},
+		"the same wrong one":     {authority.ChallengeHints{Tenant: tenantB}, jwt.MapClaims{"tid": tenantA}, true},
+		"the audience after all": {authority.ChallengeHints{Resource: "https://cosmos.azure.com"}, jwt.MapClaims{"aud": "https://cosmos.azure.com"}, false},
+		"another audience":       {authority.ChallengeHints{Resource: "https://cosmos.azure.com"}, jwt.MapClaims{"aud": "https://vault.azure.net"}, true},
+	} {
+		access, err := jwt.NewWithClaims(jwt.SigningMethodHS256, tt.claims).SignedString([]byte("k"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		remark, _ := tt.hints.Mismatch(c, "https://vault.azure.net/.default", "x.test", secrets.New(access))
+		if (remark != "") != tt.mismatch {
+			t.Errorf("%s: remark %q, want one: %v", name, remark, tt.mismatch)
+		}
 	}
 }
 
@@ -116,7 +139,7 @@ func FuzzHints(f *testing.F) {
 	entra := &routes.Credential{Name: "default", TenantID: tenantA}
 	f.Fuzz(func(t *testing.T, line string) {
 		h := authority.Hints([]string{line})
-		remark, remedy := h.Mismatch(entra, "https://graph.microsoft.com/.default", "graph.microsoft.com")
+		remark, remedy := h.Mismatch(entra, "https://graph.microsoft.com/.default", "graph.microsoft.com", secrets.Secret{})
 		if (remark == "") != (remedy == "") || strings.ContainsAny(remark+remedy, "\r\n\x00") {
 			t.Errorf("Hints(%q) gave %q, %q", line, remark, remedy)
 		}

@@ -104,7 +104,7 @@ func (n *notes) deny(p *passage) (remark, remedy string) {
 func (p *passage) mismatched(resp *http.Response) bool {
 	hints := authority.Hints(resp.Header["Www-Authenticate"])
 	r := p.pass.Route
-	p.event.Remark, p.event.Remedy = hints.Mismatch(r.Credential, r.Scope, p.pass.Authority.Host)
+	p.event.Remark, p.event.Remedy = hints.Mismatch(r.Credential, r.Scope, p.pass.Authority.Host, p.token.Access)
 	return p.event.Remark != ""
 }
 

@@ -156,7 +156,7 @@ func explainUpstream(err error) *refusal {
 			remedy: "check that the upstream speaks TLS at this port and whether it asks for a client certificate (tls of the route)"}
 	case errors.Is(err, egress.ErrForbidden):
 		return &refusal{code: UpstreamUnreachable, detail: "the upstream's address is one that no call may reach", cause: err.Error(),
-			remedy: "metadata services, link-local addresses and the gateway's own listeners are never dialled; correct hosts or upstream of the route"}
+			remedy: "metadata services, managed identity endpoints, link-local addresses and the gateway's own listeners are never dialled; correct hosts or upstream of the route"}
 	case errors.As(err, &netErr) && netErr.Timeout():
 		return &refusal{code: Timeout, detail: "the upstream did not answer in time", cause: err.Error(),
 			remedy: "raise timeouts.response_header of the route if the upstream needs longer"}
