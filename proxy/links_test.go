@@ -45,3 +45,33 @@ func TestLinksToTheOwnUpstreamLeadBack(t *testing.T) {
 		})
 	}
 }
+
+func FuzzLinksElsewhereStayAsTheyAre(f *testing.F) {
+	f.Add(`<https://example.com/a>; rel="prev", <https://example.org/b>; title="<https://example.com/t>"`)
+	f.Add(`<<>>"\"<https://EXAMPLE.com:443/x?y#z>`)
+	var sent string
+	g := newRig(f, plain, newUpstream(f, false, func(w http.ResponseWriter, r *http.Request) { w.Header()["Link"] = []string{sent} }))
+	client := g.client(f, false)
+	f.Fuzz(func(t *testing.T, line string) {
+		sent = strings.TrimSpace(strings.Map(func(r rune) rune {
+			if r < ' ' || r > '~' {
+				return -1 // net/http would not send it
+			}
+			return r
+		}, line))
+		resp, err := client.Get(g.front.URL + "/api/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		got := resp.Header.Get("Link")
+		if !strings.Contains(strings.ToLower(sent), "example.com") && got != sent {
+			t.Errorf("Link %q became %q", sent, got)
+		}
+		for _, mark := range []string{"<", ">", `"`} { // one within a target may be escaped, and none comes in
+			if strings.Count(got, mark) > strings.Count(sent, mark) {
+				t.Errorf("Link %q became %q, with more of %s", sent, got, mark)
+			}
+		}
+	})
+}
