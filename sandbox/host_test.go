@@ -20,14 +20,7 @@ import (
 )
 
 // environ is what a process on the host finds in its environment.
-func environ(h *sandbox.Host) map[string]string {
-	out := map[string]string{}
-	for _, line := range h.Environ() {
-		name, value, _ := strings.Cut(line, "=")
-		out[name] = value
-	}
-	return out
-}
+func environ(h *sandbox.Host) map[string]string { return variables(h.Environ()) }
 
 // identities registers a system-assigned identity that may read users and two
 // user-assigned ones.
