@@ -34,8 +34,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata/refusals to what is said now")
 
-// world is one server that stands for every login host.
-type world struct {
+// stage is one server that stands for every login host.
+type stage struct {
 	*httptest.Server
 	ca string // PEM
 
@@ -44,9 +44,9 @@ type world struct {
 	sent   string // the latest client-request-id
 }
 
-func newWorld(t testing.TB, hosts ...string) *world {
+func newWorld(t testing.TB, hosts ...string) *stage {
 	t.Helper()
-	w := &world{}
+	w := &stage{}
 	key := newEC(t)
 	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
@@ -77,7 +77,7 @@ func named(t testing.TB, key *ecdsa.PrivateKey, hosts []string) []byte {
 	return der
 }
 
-func (w *world) directory() *authority.Directory {
+func (w *stage) directory() *authority.Directory {
 	return authority.NewDirectory(authority.Options{Dialer: detour{to: w.Listener.Addr().String()}})
 }
 
@@ -89,7 +89,7 @@ func loginHosts() map[string]string {
 }
 
 // described is the credential of a golden file, whose lines are "key value".
-func described(t testing.TB, w *world, text string) (c *routes.Credential, ahead time.Duration) {
+func described(t testing.TB, w *stage, text string) (c *routes.Credential, ahead time.Duration) {
 	t.Helper()
 	props := map[string]string{"kind": "secret", "cloud": "public", "secret": marker}
 	for line := range strings.Lines(text) {
@@ -196,9 +196,12 @@ func complete(t testing.TB, e *authority.Error) {
 // sentCertificate is the line that describes a certificate.
 var sentCertificate = regexp.MustCompile(`certificate sent: .*`)
 
+// remaining is how long a federated token is still good for.
+var remaining = regexp.MustCompile(`good for another \d+[smh]`)
+
 // told is e at length and as the token store sees it, with what differs from
 // run to run taken out.
-func told(t testing.TB, w *world, d *authority.Directory, e *authority.Error) string {
+func told(t testing.TB, w *stage, d *authority.Directory, e *authority.Error) string {
 	t.Helper()
 	natures := map[tokens.Nature]string{tokens.Transient: "transient", tokens.Throttled: "throttled", tokens.Refused: "refused", tokens.Propagating: "propagating"}
 	f := e.Failure()
@@ -211,6 +214,7 @@ func told(t testing.TB, w *world, d *authority.Directory, e *authority.Error) st
 		out = sentCertificate.ReplaceAllString(out, "certificate sent: (…)")
 		pairs = append(pairs, leaf.SHA1, "(SHA-1)", leaf.SHA256, "(SHA-256)")
 	}
+	out = remaining.ReplaceAllString(out, "good for another (…)")
 	if w.sent != "" {
 		pairs = append(pairs, w.sent, "(request ID)")
 	}

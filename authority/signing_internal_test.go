@@ -107,7 +107,7 @@ func TestASignerWithoutPSSFallsBackOnceAndStays(t *testing.T) {
 	id := certified(t, w.Entra, h)
 	d := NewDirectory(Options{})
 	for range 3 {
-		if _, e := d.acquire(t.Context(), id, question{scope: "https://graph.microsoft.com/.default"}); e != nil {
+		if _, e := d.attempt(t.Context(), id, question{scope: "https://graph.microsoft.com/.default"}); e != nil {
 			t.Fatal(e.Explain())
 		}
 	}
@@ -130,7 +130,7 @@ func TestASignerThatSignsNothingIsTroubleAndNotRemembered(t *testing.T) {
 	id := certified(t, w.Entra, h)
 	d := NewDirectory(Options{})
 	for want := 1; want <= 2; want++ {
-		_, e := d.acquire(t.Context(), id, question{scope: "a/.default"})
+		_, e := d.attempt(t.Context(), id, question{scope: "a/.default"})
 		if e == nil || !e.Refused() || !strings.Contains(e.Error(), "cannot be signed") || e.Remedy == "" || !errors.Is(e, errHardware) {
 			t.Fatalf("error = %v", e)
 		}
@@ -183,14 +183,14 @@ func TestAnAlgorithmIsOneThatTheServerTakes(t *testing.T) {
 	}
 }
 
-// platform is a managed identity.
-type platform struct {
+// fakePlatform is a managed identity.
+type fakePlatform struct {
 	asked  string
 	answer tokens.Token
 	err    *Error
 }
 
-func (p *platform) token(_ context.Context, resource string) (tokens.Token, *Error) {
+func (p *fakePlatform) token(_ context.Context, resource string) (tokens.Token, *Error) {
 	p.asked = resource
 	return p.answer, p.err
 }
@@ -209,21 +209,21 @@ func TestAManagedIdentityProvesAnApplication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := &platform{answer: tokens.Token{Access: secrets.New(token)}}
+	host := &fakePlatform{answer: tokens.Token{Access: secrets.New(token)}}
 	id := &identity{
 		state: &state{}, kind: kindFederated, endpoint: w.Entra.TokenURL(sandbox.TenantID), transport: sourceTransport(NewDirectory(Options{}).dialer),
 		credential: routes.Credential{Name: "c", ClientID: sandbox.ClientID, TenantID: sandbox.TenantID, FederatedToken: &routes.FederatedToken{}},
 	}
 	id.prover = federatedProver{clientID: sandbox.ClientID, source: managedSource{host, exchangeAudience(&id.credential)}}
 	d := NewDirectory(Options{})
-	if _, e := d.acquire(t.Context(), id, question{scope: "https://graph.microsoft.com/.default"}); e != nil {
+	if _, e := d.attempt(t.Context(), id, question{scope: "https://graph.microsoft.com/.default"}); e != nil {
 		t.Fatal(e.Explain())
 	}
 	if host.asked != "api://AzureADTokenExchange" {
 		t.Errorf("asked for %q, want the audience without /.default", host.asked)
 	}
 	host.err = &Error{Credential: "another", Nature: tokens.Throttled, RetryAfter: time.Minute, Hint: "busy"}
-	_, e := d.acquire(t.Context(), id, question{scope: "a/.default"})
+	_, e := d.attempt(t.Context(), id, question{scope: "a/.default"})
 	if e == nil || e.Credential != "c" || e.Nature != tokens.Throttled || e.RetryAfter != time.Minute || e.Hint != "busy" {
 		t.Errorf("error = %+v, want the platform's, in this credential's name", e)
 	}
