@@ -64,7 +64,8 @@ func secretSchema() object {
 }
 
 func commandSchema() object {
-	return object{"type": "array", "minItems": 1, "items": object{"type": "string"}}
+	word := object{"type": []string{"string", "number", "boolean"}}
+	return object{"anyOf": []any{object{"type": "string", "pattern": "."}, object{"type": "array", "minItems": 1, "items": word}}}
 }
 
 func described(o object, text string) object {

@@ -107,9 +107,7 @@ func (p *parser) whose(m *mapping, t *Table, where place) *Credential {
 		if c.Name == want {
 			return c
 		}
-		if credentialName.MatchString(c.Name) { // another is a mistake of its own, and may hold anything
-			names = append(names, c.Name)
-		}
+		names = append(names, c.Name)
 	}
 	switch {
 	case named:
