@@ -12,7 +12,7 @@ import (
 
 // inCloud is a routes.yaml with one credential of a cloud and these routes.
 func inCloud(cloud, list string) []byte {
-	return []byte("version: 1\ncredentials:\n  default:\n    tenant_id: contoso.onmicrosoft.com\n    client_id: 00001111-aaaa-2222-bbbb-3333cccc4444\n" +
+	return []byte("version: 1\ncredentials:\n  default:\n    tenant_id: 8a8a8a8a-1111-2222-3333-444444444444\n    client_id: 00001111-aaaa-2222-bbbb-3333cccc4444\n" +
 		"    client_certificate: {file: app.pem}\n    cloud: " + cloud + "\nroutes:\n" + list)
 }
 
