@@ -162,6 +162,9 @@ func (k sealedKey) open(path string, pw *password) (privateKey, error) {
 
 // decrypt opens a PKCS#8 key that is encrypted by PBES2 (RFC 8018 §6.2).
 func decrypt(der []byte, password string) (parsed any, err error) {
+	if err := affordable(der, 0); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if recover() != nil {
 			parsed, err = nil, errPBES2

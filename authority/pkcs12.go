@@ -59,6 +59,9 @@ func wrongPassword(err error) bool {
 }
 
 func decodePKCS12(der []byte, password string) (out bundle, err error) {
+	if err := affordable(der, 0); err != nil {
+		return bundle{}, err
+	}
 	defer func() {
 		if recover() != nil {
 			out, err = bundle{}, errPKCS12

@@ -138,6 +138,7 @@ func TestPasswordsThatDoNotFitAreNamed(t *testing.T) {
 		{"PEM, wrong", foreign("pbes2.pem"), wrong, "does not open with the password from file", "check the password"},
 		{"PEM, missing", foreign("pbes2.pem"), secrets.Ref{}, "is encrypted and there is no password", here},
 		{"PEM of PBES1", foreign("pbes1.pem"), secretFile(t, opener), "only PBES2 supported", "openssl pkcs8 -topk8"},
+		{"PEM that asks for gigabytes", file(t, hungry(t)), secretFile(t, opener), "more rounds than are sensible", "check the password"},
 		{"traditional PEM", foreign("traditional.pem"), secretFile(t, opener), "Proc-Type: 4,ENCRYPTED", "openssl pkcs8 -topk8"},
 		{"several keys", foreign("several.p12"), secretFile(t, opener), "several private keys", "export again only"},
 		{"damaged PKCS#12", file(t, string(modern[:len(modern)-9])), secretFile(t, opener), "cannot be read as PKCS#12", "openssl pkcs12"},
@@ -171,6 +172,23 @@ func discreet(t testing.TB, findings []authority.Finding) {
 			t.Errorf("%q is in %s", bad, all)
 		}
 	}
+}
+
+// hungry is a key whose scrypt wants 32 GiB.
+func hungry(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(foreign("scrypt.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, rest := pem.Decode(text)
+	key, _ := pem.Decode(rest)
+	before, after := "\x02\x02\x40\x00\x02\x01\x08\x02\x01\x01", "\x02\x02\x40\x00\x02\x01\x7f\x02\x01\x7f"
+	if strings.Count(string(key.Bytes), before) != 1 {
+		t.Fatal("scrypt.pem has other costs than OpenSSL's")
+	}
+	key.Bytes = []byte(strings.Replace(string(key.Bytes), before, after, 1))
+	return string(pem.EncodeToMemory(cert)) + string(pem.EncodeToMemory(key))
 }
 
 func curve(t testing.TB) []byte {

@@ -3,7 +3,6 @@ package authority
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"maps"
 	"net/url"
 	"strings"
@@ -118,17 +117,6 @@ func assertionClaims(clientID, endpoint string, extra map[string]any, life lifet
 		"exp": life.from.Add(life.of).Unix(),
 	})
 	return claims
-}
-
-// unproven is why there is no proof: the [*Error] of whoever was asked for
-// it, in this credential's name, or trouble that was found here.
-func (id *identity) unproven(err error) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
-		named := *e
-		named.Credential = id.credential.Name
-		return &named
-	}
-	return id.local(err)
 }
 
 // assertionProof carries a JWT that stands for the client.

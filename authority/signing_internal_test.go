@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -241,6 +242,50 @@ func TestEachCloudHasItsExchangeAudience(t *testing.T) {
 		c.FederatedToken.Audience = "own"
 		if got := exchangeAudience(c); got != "own" {
 			t.Errorf("exchangeAudience(%q) = %q, want the operator's", cloud, got)
+		}
+	}
+}
+
+func TestSenselessCostsOfAPasswordAreRefused(t *testing.T) {
+	salt := []byte("saltsalt")
+	type pbkdf2 struct {
+		Salt           []byte
+		Rounds, Length int
+	}
+	type scrypt struct {
+		Salt    []byte
+		N, R, P int
+	}
+	for _, tt := range []struct {
+		name  string
+		value any
+		fits  bool
+	}{
+		{"OpenSSL's PBKDF2", pbkdf2{salt, 2048, 32}, true},
+		{"a million rounds", pbkdf2{salt, 1e6, 32}, true},
+		{"too many rounds", pbkdf2{salt, 1e8, 1}, false},
+		{"more than a number holds", struct {
+			Salt   []byte
+			Rounds *big.Int
+		}{salt, new(big.Int).Lsh(big.NewInt(1), 200)}, false},
+		{"too long a key", pbkdf2{salt, 2048, 1 << 30}, false},
+		{"OpenSSL's scrypt", scrypt{salt, 1 << 14, 8, 1}, true},
+		{"all of the memory", scrypt{salt, 1 << 20, 1 << 20, 1}, false},
+		{"deep inside", struct{ A []pbkdf2 }{[]pbkdf2{{salt, 1 << 30, 1}}}, false},
+		{"numbers without a salt", struct{ A, B int }{1 << 40, 1 << 40}, true},
+	} {
+		der, err := asn1.Marshal(tt.value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrapped, err := asn1.Marshal(struct{ Inner []byte }{der}) // as PKCS#12 wraps its contents
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, whole := range [][]byte{der, wrapped} {
+			if err := affordable(whole, 0); (err == nil) != tt.fits {
+				t.Errorf("%s: affordable = %v, want nil: %t", tt.name, err, tt.fits)
+			}
 		}
 	}
 }

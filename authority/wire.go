@@ -181,7 +181,7 @@ func (d *Directory) try(ctx context.Context, id *identity, q question, before *t
 	}
 	p, err := at.prove(ctx)
 	if err != nil {
-		t.err = id.unproven(err)
+		t.err = id.local(err)
 		return t
 	}
 	if id.kind == kindFederated {
