@@ -98,7 +98,7 @@ func (q sourceRequest) unanswered(err error) *Error {
 func (r reply) refusal(from source, remedy string) error {
 	name := strings.TrimSpace(fmt.Sprintf("%d %s", r.status, http.StatusText(r.status)))
 	e := &Error{
-		Host:   hostOf(from),
+		Host:   sourceHost(from),
 		Status: r.status,
 		Hint:   "the source of the federated token answered " + name,
 		Remedy: "wait; if it lasts, look at the status of " + from.String(),
@@ -118,8 +118,8 @@ func (r reply) refusal(from source, remedy string) error {
 	return &trouble{what: "no federated token from " + from.String() + ": it answered " + name, remedy: remedy}
 }
 
-// hostOf is the host of a source that has an address.
-func hostOf(s source) string {
+// sourceHost is the host of a source that has an address.
+func sourceHost(s source) string {
 	if u, err := url.Parse(s.String()); err == nil {
 		return u.Host
 	}

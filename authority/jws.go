@@ -93,14 +93,14 @@ func (a algorithm) sign(key crypto.Signer, input []byte) ([]byte, error) {
 		return nil, fmt.Errorf("sign by %s: %w", a.name, err)
 	}
 	if public, ok := key.Public().(*ecdsa.PublicKey); ok {
-		return joined(signature, (public.Curve.Params().BitSize+7)/8)
+		return concatenated(signature, (public.Curve.Params().BitSize+7)/8)
 	}
 	return signature, nil
 }
 
-// joined turns an ECDSA signature as crypto.Signer makes it, ASN.1, into the
+// concatenated turns an ECDSA signature as crypto.Signer makes it, ASN.1, into the
 // two numbers one after the other, size bytes each, that JWS has (RFC 7518 §3.4).
-func joined(signature []byte, size int) ([]byte, error) {
+func concatenated(signature []byte, size int) ([]byte, error) {
 	var n struct{ R, S *big.Int }
 	if rest, err := asn1.Unmarshal(signature, &n); err != nil || len(rest) > 0 {
 		return nil, errors.New("the signer gave no ECDSA signature")

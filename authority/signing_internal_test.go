@@ -94,6 +94,17 @@ func certified(t *testing.T, e *sandbox.Entra, h *hardware) *identity {
 	return id
 }
 
+// ask makes one proof and shows it.
+func ask(t *testing.T, d *Directory, id *identity) *Error {
+	t.Helper()
+	p, err := id.prover.prove(t.Context(), target{endpoint: id.endpoint})
+	if err != nil {
+		return id.local(err)
+	}
+	_, e := d.exchange(t.Context(), id, p, question{scope: "https://graph.microsoft.com/.default"})
+	return e
+}
+
 func TestASignerWithoutPSSFallsBackOnceAndStays(t *testing.T) {
 	w, err := sandbox.Start(sandbox.Options{})
 	if err != nil {
@@ -108,7 +119,7 @@ func TestASignerWithoutPSSFallsBackOnceAndStays(t *testing.T) {
 	id := certified(t, w.Entra, h)
 	d := NewDirectory(Options{})
 	for range 3 {
-		if _, e := d.attempt(t.Context(), id, question{scope: "https://graph.microsoft.com/.default"}); e != nil {
+		if e := ask(t, d, id); e != nil {
 			t.Fatal(e.Explain())
 		}
 	}
@@ -131,7 +142,7 @@ func TestASignerThatSignsNothingIsTroubleAndNotRemembered(t *testing.T) {
 	id := certified(t, w.Entra, h)
 	d := NewDirectory(Options{})
 	for want := 1; want <= 2; want++ {
-		_, e := d.attempt(t.Context(), id, question{scope: "a/.default"})
+		e := ask(t, d, id)
 		if e == nil || !e.Refused() || !strings.Contains(e.Error(), "cannot be signed") || e.Remedy == "" || !errors.Is(e, errHardware) {
 			t.Fatalf("error = %v", e)
 		}
@@ -184,14 +195,14 @@ func TestAnAlgorithmIsOneThatTheServerTakes(t *testing.T) {
 	}
 }
 
-// fakePlatform is a managed identity.
-type fakePlatform struct {
+// landlord is a managed identity.
+type landlord struct {
 	asked  string
 	answer tokens.Token
 	err    *Error
 }
 
-func (p *fakePlatform) token(_ context.Context, resource string) (tokens.Token, *Error) {
+func (p *landlord) token(_ context.Context, resource string) (tokens.Token, *Error) {
 	p.asked = resource
 	return p.answer, p.err
 }
@@ -210,21 +221,21 @@ func TestAManagedIdentityProvesAnApplication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := &fakePlatform{answer: tokens.Token{Access: secrets.New(token)}}
+	host := &landlord{answer: tokens.Token{Access: secrets.New(token)}}
 	id := &identity{
 		state: &state{}, kind: kindFederated, endpoint: w.Entra.TokenURL(sandbox.TenantID), transport: sourceTransport(NewDirectory(Options{}).dialer),
 		credential: routes.Credential{Name: "c", ClientID: sandbox.ClientID, TenantID: sandbox.TenantID, FederatedToken: &routes.FederatedToken{}},
 	}
 	id.prover = federatedProver{clientID: sandbox.ClientID, source: managedSource{host, exchangeAudience(&id.credential)}}
 	d := NewDirectory(Options{})
-	if _, e := d.attempt(t.Context(), id, question{scope: "https://graph.microsoft.com/.default"}); e != nil {
+	if e := ask(t, d, id); e != nil {
 		t.Fatal(e.Explain())
 	}
 	if host.asked != "api://AzureADTokenExchange" {
 		t.Errorf("asked for %q, want the audience without /.default", host.asked)
 	}
 	host.err = &Error{Credential: "another", Nature: tokens.Throttled, RetryAfter: time.Minute, Hint: "busy"}
-	_, e := d.attempt(t.Context(), id, question{scope: "a/.default"})
+	e := ask(t, d, id)
 	if e == nil || e.Credential != "c" || e.Nature != tokens.Throttled || e.RetryAfter != time.Minute || e.Hint != "busy" {
 		t.Errorf("error = %+v, want the platform's, in this credential's name", e)
 	}
