@@ -209,8 +209,8 @@ func pssKey(t testing.TB, cert *x509.Certificate) *rsa.PublicKey {
 	return key
 }
 
-// world is a sandbox of its own.
-func world(t testing.TB) *sandbox.World {
+// city is a sandbox of its own.
+func city(t testing.TB) *sandbox.World {
 	t.Helper()
 	w, err := sandbox.Start(sandbox.Options{})
 	if err != nil {
@@ -228,7 +228,7 @@ func resident(w *sandbox.World) *routes.Credential {
 }
 
 func TestTheSandboxTakesCertificatesFromEveryFile(t *testing.T) {
-	w := world(t)
+	w := city(t)
 	key := newRSA(t, 2048)
 	root := issue(t, "root", newEC(t), nil)
 	leaf := issue(t, "leaf", key, &root)
@@ -295,7 +295,7 @@ func TestASecretsOddCharactersArriveAsTheyAre(t *testing.T) {
 }
 
 func TestTheSandboxTakesASecretByBasic(t *testing.T) {
-	w := world(t)
+	w := city(t)
 	if _, err := w.Entra.AddSecret(sandbox.ClientID, sandbox.Secret{Value: marker}); err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func bound(t testing.TB, host, token string) *routes.Credential {
 func TestAnIdentityBindingSendsTokenRequestsThroughTheCluster(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	t.Setenv("https_proxy", "http://127.0.0.1:1")
-	w := world(t)
+	w := city(t)
 	const subject, audience = "system:serviceaccount:shop:orders", "api://AKSIdentityBinding"
 	if err := w.Entra.AddFederated(sandbox.ClientID, sandbox.Federated{Issuer: w.Issuer.URL(), Subject: subject, Audience: audience}); err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func by(t testing.TB, host string, f *routes.FederatedToken) *routes.Credential 
 }
 
 func TestTheSandboxTakesAFederatedTokenFromEachSource(t *testing.T) {
-	w := world(t)
+	w := city(t)
 	const subject = "repo:contoso/app:ref:refs/heads/main"
 	if err := w.Entra.AddFederated(sandbox.ClientID, sandbox.Federated{Issuer: w.Issuer.URL(), Subject: subject}); err != nil {
 		t.Fatal(err)
