@@ -193,11 +193,8 @@ func complete(t testing.TB, e *authority.Error) {
 	}
 }
 
-// sentCertificate is the line that describes a certificate.
-var sentCertificate = regexp.MustCompile(`certificate sent: .*`)
-
-// remaining is how long a federated token is still good for.
-var remaining = regexp.MustCompile(`good for another \d+[smh]`)
+// sentProof is the line that describes what was shown.
+var sentProof = regexp.MustCompile(`(certificate|federated token) sent: .*`)
 
 // told is e at length and as the token store sees it, with what differs from
 // run to run taken out.
@@ -208,17 +205,22 @@ func told(t testing.TB, w *stage, d *authority.Directory, e *authority.Error) st
 	out := fmt.Sprintf("%s\n  Store: %s, whole credential: %v, wait %s\n", e.Explain(), natures[f.Nature], f.Reach == tokens.ReachCredential, f.Wait)
 	pairs := []string{"421 s ahead", "420 s ahead", "419 s ahead", "420 s ahead"}
 	if leaf := condition(t, d).Certificate; leaf != nil {
-		if facts := sentCertificate.FindString(out); !strings.Contains(facts, leaf.SHA1) || !strings.Contains(facts, leaf.SHA256) {
+		if facts := sentProof.FindString(out); !strings.Contains(facts, leaf.SHA1) || !strings.Contains(facts, leaf.SHA256) {
 			t.Errorf("the thumbprints are not told in both forms: %s", out)
 		}
-		out = sentCertificate.ReplaceAllString(out, "certificate sent: (…)")
 		pairs = append(pairs, leaf.SHA1, "(SHA-1)", leaf.SHA256, "(SHA-256)")
 	}
-	out = remaining.ReplaceAllString(out, "good for another (…)")
+	if facts := sentProof.FindString(out); strings.HasPrefix(facts, "federated") {
+		for _, want := range []string{"https://oidc.example/7c1f/", "system:serviceaccount:shop:orders", "api://AzureADTokenExchange"} {
+			if !strings.Contains(facts, want) {
+				t.Errorf("%s is not told: %s", want, out)
+			}
+		}
+	}
 	if w.sent != "" {
 		pairs = append(pairs, w.sent, "(request ID)")
 	}
-	return strings.NewReplacer(pairs...).Replace(out)
+	return sentProof.ReplaceAllString(strings.NewReplacer(pairs...).Replace(out), "$1 sent: (…)")
 }
 
 func rewriteGolden(t testing.TB, name string, archive *txtar.Archive, got string) {
