@@ -1,7 +1,9 @@
 package authority_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -164,4 +166,38 @@ func TestCosmosFallsBackToItsCommonAudience(t *testing.T) {
 			t.Errorf("%s was taken for an account of Cosmos DB", scope)
 		}
 	}
+}
+
+func FuzzClaims(f *testing.F) {
+	for _, s := range []string{declared, `{"access_token":{"nbf":{"essential":true}}}`, `{"access_token":[]}`, `{"a":1,"a":2}`, `null`, `{`} {
+		f.Add(s)
+	}
+	var claims string
+	s := listen(f, func(w http.ResponseWriter, r *http.Request) {
+		claims = r.FormValue("claims")
+		_, _ = io.WriteString(w, good)
+	})
+	c := entra(f, s.URL)
+	c.CAE = true
+	d := loaded(f, c)
+	f.Fuzz(func(t *testing.T, challenge string) {
+		claims = ""
+		_, err := d.Acquire(t.Context(), d.Key(c, graphScope), challenge)
+		var asked, got map[string]any
+		usable := challenge == "" || json.Unmarshal([]byte(challenge), &asked) == nil && asked != nil
+		if (err == nil) != usable {
+			t.Fatalf("claims %q: %v", challenge, err)
+		}
+		if err != nil {
+			return
+		}
+		if err := json.Unmarshal([]byte(claims), &got); err != nil {
+			t.Fatalf("claims %q were sent as %q: %v", challenge, claims, err)
+		}
+		for name := range asked {
+			if _, ok := got[name]; !ok {
+				t.Errorf("claims %q were sent as %q without %q", challenge, claims, name)
+			}
+		}
+	})
 }

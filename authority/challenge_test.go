@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -115,4 +116,56 @@ func ExampleParseChallenge() {
 	c, err := authority.ParseChallenge([]string{`Bearer error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="`})
 	fmt.Println(c.Claims, err)
 	// Output: {"access_token":{}} <nil>
+}
+
+// The shapes of entra.md §6.3: what Graph and others send, or might.
+func TestEveryRuleOfChallengesHolds(t *testing.T) {
+	const claims = `{"access_token":{"nbf":{"essential":true, "value":"1657834417"},"xms_caeerror":{"value":"10012"}},"k":"??>>"}`
+	std := base64.StdEncoding.EncodeToString([]byte(claims))
+	padless, urlsafe := strings.TrimRight(std, "="), base64.URLEncoding.EncodeToString([]byte(claims))
+	if std == urlsafe || std == padless || !strings.ContainsAny(std, "+/") {
+		t.Fatalf("%s does not tell the alphabets apart", std)
+	}
+	graph := `Bearer realm="", authorization_uri=https://login.microsoftonline.com/common/oauth2/authorize, client_id="00000003-0000-0000-c000-000000000000", error="insufficient_claims", claims="` + std + `", errorDescription="Continuous access evaluation resulted in challenge"`
+	for _, tt := range []struct {
+		name  string
+		lines []string
+		want  string
+	}{
+		{"Graph, bare URI", []string{graph}, claims},
+		{"Graph, quoted URI", []string{strings.Replace(graph, "https://login.microsoftonline.com/common/oauth2/authorize", `"https://login.microsoftonline.com/common/oauth2/authorize"`, 1)}, claims},
+		{"claims first", []string{`Bearer claims="` + std + `", error="insufficient_claims", realm="a, b"`}, claims},
+		{"parted by white space", []string{`Bearer error=insufficient_claims claims=` + std + ` realm=x`}, claims},
+		{"parted by tabs", []string{"Bearer\terror=insufficient_claims,\tclaims=" + std}, claims},
+		{"bare URL with a query", []string{`Bearer authorization_uri=https://login.test/t?a=b&c=d:1, claims=` + std}, claims},
+		{"escaped quote before", []string{`Bearer error_description="he said \"no, Bearer claims=x\"", claims="` + std + `"`}, claims},
+		{"no padding", []string{`Bearer claims="` + padless + `"`}, claims},
+		{"URL-safe", []string{`Bearer claims="` + urlsafe + `"`}, claims},
+		{"URL-safe, no padding", []string{`Bearer claims="` + strings.TrimRight(urlsafe, "=") + `"`}, claims},
+		{"URL-safe, bare", []string{`Bearer claims=` + urlsafe}, claims},
+		{"percent-encoded", []string{`Bearer claims="` + url.QueryEscape(std) + `"`}, claims},
+		{"percent-encoded, bare", []string{`Bearer claims=` + url.QueryEscape(std)}, claims},
+		{"PoP", []string{`PoP nonce="n", error="insufficient_claims", claims="` + std + `"`}, claims},
+		{"Bearer after PoP without claims", []string{`PoP nonce="n", Bearer error="insufficient_claims", claims="` + std + `"`}, claims},
+		{"third line", []string{`Basic realm="a"`, `PoP nonce="n"`, graph}, claims},
+		{"the first of two", []string{`Bearer claims="e30=", Bearer claims="` + std + `"`}, `{}`},
+		{"error of an earlier line", []string{`Bearer error="invalid_token"`, `Bearer claims="` + std + `"`}, claims},
+		{"error between", []string{`Bearer error="invalid_token", claims="` + std + `"`}, ""},
+		{"20 KB", []string{`Bearer error="insufficient_claims", claims="` + base64.StdEncoding.EncodeToString([]byte(`{"a":"`+strings.Repeat("x", 20<<10)+`"}`)) + `"`}, ""},
+		{"a line of 70 KB", []string{`Bearer realm="` + strings.Repeat("x", 70<<10) + `", claims="` + std + `"`}, ""},
+		{"a string", []string{`Bearer claims="` + base64.StdEncoding.EncodeToString([]byte(`"x"`)) + `"`}, ""},
+		{"two objects", []string{`Bearer claims="` + base64.StdEncoding.EncodeToString([]byte(`{}{}`)) + `"`}, ""},
+		{"broken escape", []string{`Bearer claims="%zz"`}, ""},
+		{"garbage", []string{"\x00\xff=,=\"", `"""`, "=====", `Bearer =claims`}, ""},
+		{"empty", []string{`Bearer claims=""`}, ""},
+		{"Storage", []string{`Bearer authorization_uri=https://login.microsoftonline.com/t/oauth2/authorize resource_id=https://storage.azure.com`}, ""},
+		{"Key Vault", []string{`Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net"`}, ""},
+		{"ARM", []string{`Bearer authorization_uri="https://login.windows.net/t", error="invalid_token", error_description="The access token is from the wrong issuer"`}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, _ := authority.ParseChallenge(tt.lines); got.Claims != tt.want {
+				t.Errorf("ParseChallenge(%.120q) = %.120q, want %.120q", tt.lines, got.Claims, tt.want)
+			}
+		})
+	}
 }

@@ -59,25 +59,32 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // Error names the credential, what happened, and the endpoint's own codes.
 func (e *Error) Error() string {
+	if e.Refused() && e.Status == 0 {
+		return fmt.Sprintf("credential %q %s", e.Credential, e.event())
+	}
+	return fmt.Sprintf("credential %q: %s", e.Credential, e.event())
+}
+
+// event is Error without the credential.
+func (e *Error) event() string {
 	server := e.Host
 	if e.Entra && e.Status != 0 {
 		server = "Entra"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "credential %q", e.Credential)
 	switch {
 	case e.Refused() && e.Status == 0:
-		b.WriteString(" is not ready")
+		b.WriteString("is not ready")
 	case e.Refused():
-		fmt.Fprintf(&b, ": %s refused", server)
+		fmt.Fprintf(&b, "%s refused", server)
 	case e.Nature == tokens.Throttled:
-		fmt.Fprintf(&b, ": %s asks for %s of quiet", server, e.RetryAfter)
+		fmt.Fprintf(&b, "%s asks for %s of quiet", server, e.RetryAfter)
 	case e.Status == 0:
-		fmt.Fprintf(&b, ": no token from %s", server)
+		fmt.Fprintf(&b, "no token from %s", server)
 	case e.Status/100 == 2:
-		fmt.Fprintf(&b, ": %s sent no usable token", server)
+		fmt.Fprintf(&b, "%s sent no usable token", server)
 	default:
-		fmt.Fprintf(&b, ": %s is unavailable", server)
+		fmt.Fprintf(&b, "%s is unavailable", server)
 	}
 	if e.Hint != "" {
 		b.WriteString(": " + e.Hint)

@@ -62,3 +62,39 @@ func ExampleClaims() {
 	// [https://graph.microsoft.com] [User.Read.All] <nil>
 	// true
 }
+
+// A secret that was refused, the fallback in its place, and who hears of it.
+func ExampleNewDirectory() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("client_secret") != "older" {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"error":"invalid_client"}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"token_type":"Bearer","expires_in":3600,"access_token":"abc"}`)
+	}))
+	defer server.Close()
+	for name, secret := range map[string]string{"EXAMPLE_NEWER": "mistyped", "EXAMPLE_OLDER": "older"} {
+		_ = os.Setenv(name, secret)
+		defer func() { _ = os.Unsetenv(name) }()
+	}
+
+	newer := &routes.Credential{
+		Name: "newer", TokenEndpoint: server.URL, ClientID: "gateway", AuthMethod: "client_secret_post",
+		ClientSecret: secrets.Ref{Env: "EXAMPLE_NEWER"}, Fallback: "older",
+	}
+	older := &routes.Credential{
+		Name: "older", TokenEndpoint: server.URL, ClientID: "gateway", AuthMethod: "client_secret_post",
+		ClientSecret: secrets.Ref{Env: "EXAMPLE_OLDER"},
+	}
+	d := authority.NewDirectory(authority.Options{
+		Alarm: func(f authority.Finding) { fmt.Println("alarm:", f.Alarm, f.Credential, f.Remedy) },
+	})
+	d.Replace([]*routes.Credential{newer, older})
+	_, err := d.Acquire(context.Background(), d.Key(newer, "read"), "")
+	st := d.Status()[0]
+	fmt.Println(err, st.Fallback, st.Usable(), st.LastError.Code)
+	// Output:
+	// alarm: true newer check client_id, its secret or key, and token_endpoint_auth_method
+	// <nil> older true invalid_client
+}

@@ -169,7 +169,7 @@ func (d *Directory) settle(head, used *identity, refused *Error) {
 		finding.Message = fmt.Sprintf("the fallback %q is used in its place", name)
 		finding.Remedy = "mend this credential before the fallback fails too"
 		if refused != nil {
-			finding.Message += ": " + refused.Error()
+			finding.Message += ": " + refused.event()
 			finding.Remedy = first(refused.Remedy, finding.Remedy)
 		}
 	}

@@ -148,7 +148,7 @@ func TestARefusedCredentialFallsBackAlarmsAndReturns(t *testing.T) {
 			t.Errorf("status after the return = %+v", st)
 		}
 		rings := b.heard()
-		if len(rings) != 2 || !strings.HasPrefix(rings[0], `newer alarm=true: the fallback "older" is used in its place: credential "newer": Entra refused: the client secret has expired (AADSTS7000222`) ||
+		if len(rings) != 2 || !strings.HasPrefix(rings[0], `newer alarm=true: the fallback "older" is used in its place: Entra refused: the client secret has expired (AADSTS7000222`) ||
 			rings[1] != `newer alarm=false: it works again; the fallback "older" is no longer used` {
 			t.Errorf("alarms = %q", rings)
 		}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/secrets"
 )
 
 // The kinds of credentials, named as in routes.yaml.
@@ -91,7 +92,10 @@ func (s *state) inherit(old *state) {
 	old.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.skew, s.expires, s.cosmos = skew, expires, cosmos
+	s.skew, s.cosmos = skew, cosmos
+	if s.expires.IsZero() {
+		s.expires = expires
+	}
 	if s.lastError == nil && unproven == nil {
 		s.lastError = lastError
 	}
@@ -107,6 +111,13 @@ func (s *state) clockSkew() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.skew
+}
+
+// noteExpiry keeps when a federated token of a file ends.
+func (id *identity) noteExpiry(token secrets.Secret) {
+	if claims, err := Claims(token); err == nil {
+		id.state.setExpires(claims.Expires)
+	}
 }
 
 func (s *state) setExpires(t time.Time) {
@@ -185,6 +196,11 @@ func load(c *routes.Credential, dialer Dialer, now time.Time) (*identity, []Find
 	findings, err := id.loadProof(now)
 	if err != nil {
 		return nil, nil, err
+	}
+	if f := c.FederatedToken; f != nil && f.File != "" {
+		if token, err := (secrets.Ref{File: f.File}).Read(); err == nil {
+			id.noteExpiry(token)
+		}
 	}
 	return id, findings, nil
 }

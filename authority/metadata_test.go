@@ -1,9 +1,12 @@
 package authority_test
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -405,4 +408,46 @@ func TestNothingOfTheSecretGoesToTheMetadata(t *testing.T) {
 	if len(seen) != 1 {
 		t.Errorf("requests for metadata = %d", len(seen))
 	}
+}
+
+func FuzzMetadata(f *testing.F) {
+	i := newIDP(f, "")
+	for _, s := range []string{
+		document(i.issuer, ""), document(i.issuer, `,"grant_types_supported":["client_credentials"],"token_endpoint_auth_methods_supported":[1]`),
+		`{"issuer":"x"}`, `[`, "", `{"issuer":"` + i.issuer + `","token_endpoint":"https://[::1"}`,
+	} {
+		f.Add(s)
+	}
+	elsewhere := false
+	d := authority.NewDirectory(authority.Options{Dialer: onlyTo{strings.TrimPrefix(i.issuer, "http://"), &elsewhere}})
+	f.Fuzz(func(t *testing.T, doc string) {
+		i.set(rfc8414, doc)
+		c := issued(t, i.issuer)
+		c.TokenParams = []routes.Param{{Name: "once", Value: doc}} // another configuration, whose metadata is not known yet
+		d.Replace([]*routes.Credential{c})
+		elsewhere = false
+		_, err := d.Acquire(t.Context(), d.Key(c, "s"), "")
+		if err == nil && (!strings.Contains(doc, "issuer") || elsewhere) {
+			t.Errorf("a token by the metadata %q", doc)
+		}
+		if err != nil && strings.Contains(err.Error(), "m4rker") {
+			t.Errorf("the error shows the secret: %v", err)
+		}
+		i.log()
+	})
+}
+
+// onlyTo dials one address, and notes that another was asked for.
+type onlyTo struct {
+	addr      string
+	elsewhere *bool
+}
+
+func (o onlyTo) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	if addr != o.addr {
+		*o.elsewhere = true
+		return nil, errors.New("not here")
+	}
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, network, addr)
 }

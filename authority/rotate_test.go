@@ -239,3 +239,19 @@ func TestARotatedCertificateIsReadAnew(t *testing.T) {
 		t.Errorf("expires %s after %d requests, want %s", got, n, second.cert.NotAfter)
 	}
 }
+
+func TestTheFederatedTokensEndIsInTheStatus(t *testing.T) {
+	s := serve(t, nil)
+	path := file(t, kubernetes(t, time.Hour, "1"))
+	c := federated(t, s.URL, path)
+	d := loaded(t, c)
+	if left := time.Until(condition(t, d).Expires); left < 58*time.Minute || left > time.Hour {
+		t.Errorf("expires in %s after loading, want an hour", left)
+	}
+	overwrite(t, path, kubernetes(t, 2*time.Hour, "2"))
+	succeeds(t, d, c)
+	d.Replace([]*routes.Credential{c})
+	if left := time.Until(condition(t, d).Expires); left < 118*time.Minute || left > 2*time.Hour {
+		t.Errorf("expires in %s after rotation, want two hours", left)
+	}
+}

@@ -203,9 +203,7 @@ func (d *Directory) try(ctx context.Context, id *identity, q question, before *t
 func (id *identity) prove(ctx context.Context) (proof, error) {
 	p, err := id.prover.prove(ctx, target{endpoint: id.endpoint, algs: id.algs})
 	if f := id.credential.FederatedToken; err == nil && f != nil && f.File != "" {
-		if claims, err := Claims(secrets.New(p.form.Get("client_assertion"))); err == nil {
-			id.state.setExpires(claims.Expires)
-		}
+		id.noteExpiry(secrets.New(p.form.Get("client_assertion")))
 	}
 	return p, err
 }
