@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 )
@@ -23,6 +24,13 @@ const usersPath = "/graph/v1.0/users"
 
 // difficulties are the sandbox's troubles by name.
 func difficulties() map[string]difficulty {
+	all := entraDifficulties()
+	maps.Copy(all, graphDifficulties())
+	return all
+}
+
+// entraDifficulties are those of the token endpoint.
+func entraDifficulties() map[string]difficulty {
 	return map[string]difficulty{
 		"expired-secret": {
 			try:    usersPath,
@@ -57,6 +65,22 @@ func difficulties() map[string]difficulty {
 				return t.unavailable(ctx)
 			}}},
 		},
+		"clock": {
+			try:    usersPath,
+			expect: "200: a secret has no clock, but a certificate's assertion would be refused",
+			then:   "gateway health and gateway check --live tell how far the clocks are apart",
+			steps: []step{{"calls with a secret go on although the clocks are apart", func(ctx context.Context, t *tourist) error {
+				return t.users(ctx, usersPath)
+			}}, {"and readiness says how far", func(_ context.Context, t *tourist) error {
+				return t.degraded("clock")
+			}}},
+		},
+	}
+}
+
+// graphDifficulties are those of the API.
+func graphDifficulties() map[string]difficulty {
+	return map[string]difficulty{
 		"revoked": {
 			try:    usersPath,
 			expect: "200, with Gateway-Retry: 1: the 401 was healed by one forced refresh",
@@ -92,16 +116,6 @@ func difficulties() map[string]difficulty {
 					return fmt.Errorf("no Location")
 				}
 				return t.counted(1)
-			}}},
-		},
-		"clock": {
-			try:    usersPath,
-			expect: "200: a secret has no clock, but a certificate's assertion would be refused",
-			then:   "gateway health and gateway check --live tell how far the clocks are apart",
-			steps: []step{{"calls with a secret go on although the clocks are apart", func(ctx context.Context, t *tourist) error {
-				return t.users(ctx, usersPath)
-			}}, {"and readiness says how far", func(_ context.Context, t *tourist) error {
-				return t.degraded("clock")
 			}}},
 		},
 	}
