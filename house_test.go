@@ -51,7 +51,7 @@ var homes = map[string][]string{
 var reveals = map[string]int{
 	"authority":   8,
 	"egress":      1, // the next hop's password
-	"proxy":       1, // the token, into its header
+	"proxy":       3, // the token, into its header; two that a container registry exchanges
 	"admin":       1, // the admin key, to compare
 	"cmd/gateway": 2, // token --raw, and the admin key that a command sends
 	"tokens":      2, // a token's length

@@ -22,7 +22,7 @@ const statusClientGone = 499
 func (h *Handler) newHall() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:        rewrite,
-		Transport:      secondTry{h.cfg.Tokens},
+		Transport:      secondTry{h.cfg.Tokens, h.acr},
 		FlushInterval:  0, // streams are flushed at once anyway; -1 breaks gRPC's errors (golang/go#56317)
 		BufferPool:     &bufferPool{},
 		ModifyResponse: h.modify,

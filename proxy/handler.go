@@ -19,6 +19,7 @@ import (
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/gate"
+	"github.com/seed-13b04e61/gateway/tokens"
 )
 
 const (
@@ -47,6 +48,7 @@ type Handler struct {
 	answers map[gate.Code]Answer
 	hall    *httputil.ReverseProxy
 	budget  *budget
+	acr     *registries
 	via     []string // this instance's entry of the Via field (RFC 9110 §7.6.3)
 
 	changing sync.Mutex // one Use at a time
@@ -74,6 +76,7 @@ func New(cfg Config) *Handler {
 		cfg: cfg, answers: statuses(), budget: &budget{limit: cfg.ReplayBudget},
 		via: []string{fmt.Sprintf("1.1 gateway-%08x", rand.Uint32())},
 	}
+	h.acr = newRegistries(h, cfg.Tokens)
 	h.hall = h.newHall()
 	return h
 }
@@ -114,8 +117,15 @@ func (h *Handler) Use(g *gate.Gate, dialer Dialer) (findings []error) {
 	return findings
 }
 
-// Close closes idle connections to upstreams.
+// Purge forgets the tokens of container registries whose key matches: its
+// Credential and Tenant are those of the token that was exchanged. It returns
+// how many there were.
+func (h *Handler) Purge(match func(tokens.Key) bool) int { return h.acr.store.Purge(match) }
+
+// Close closes idle connections to upstreams, and forgets their tokens. No call
+// may be under way.
 func (h *Handler) Close() {
+	h.acr.store.Close()
 	if w := h.world.Load(); w != nil {
 		for _, u := range w.upstreams {
 			if u.transport != nil {

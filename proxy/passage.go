@@ -22,7 +22,9 @@ type passage struct {
 	world  *world // the table that the call began with
 	pass   gate.Pass
 	up     *upstream
-	body   *body // nil when the call has none
+	body   *body       // nil when the call has none
+	source TokenSource // of token, which it keeps under key
+	key    tokens.Key
 	token  tokens.Token
 	second *tokens.Token // nil unless the route wants a second token
 	dated  bool          // each attempt gets the time of its sending

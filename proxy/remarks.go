@@ -87,6 +87,9 @@ func (h *Handler) remark(resp *http.Response, p *passage) {
 
 // deny remarks on the permissions of the call's token.
 func (n *notes) deny(p *passage) (remark, remedy string) {
+	if p.pass.Route.Registry {
+		return "the registry answered 403", "see that the application has the role AcrPull, AcrPush or AcrDelete on the registry"
+	}
 	last := n.denied.Load()
 	if last == nil || last.token.Access != p.token.Access {
 		last = &denied{token: p.token}

@@ -35,14 +35,17 @@ func (e *tokenError) Unwrap() error { return e.err }
 // secondTry sends a call with its token, and once more with another when the
 // upstream answers 401: such a request was not applied for want of valid
 // credentials (RFC 9110 §15.5.2), so any method may be sent again.
-type secondTry struct{ tokens TokenSource }
+type secondTry struct {
+	tokens     TokenSource
+	registries *registries
+}
 
 // RoundTrip implements http.RoundTripper for requests whose context is a
 // passage.
 func (t secondTry) RoundTrip(req *http.Request) (*http.Response, error) {
 	p := passageOf(req.Context())
 	began := time.Now()
-	err := t.fetch(req.Context(), p)
+	err := t.fetch(req, p)
 	p.event.TokenWait = time.Since(began)
 	if err != nil {
 		return nil, &tokenError{err}
@@ -57,8 +60,13 @@ func (t secondTry) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // fetch gets what the call goes out with: without its second token a route is
 // as little served as without its first. The source on record is the first's.
-func (t secondTry) fetch(ctx context.Context, p *passage) error {
-	token, origin, err := t.tokens.Token(ctx, p.pass.Key)
+func (t secondTry) fetch(req *http.Request, p *passage) error {
+	ctx := req.Context()
+	p.source, p.key = t.tokens, p.pass.Key
+	if p.pass.Route.Registry {
+		p.source, p.key = t.registries.store, p.registryKey(req)
+	}
+	token, origin, err := p.source.Token(ctx, p.key)
 	if err != nil {
 		return err
 	}
@@ -118,7 +126,7 @@ func (t secondTry) again(req *http.Request, refused *http.Response) (*http.Respo
 // about the first. The second's failure is no error: it is still valid, and the
 // first may have been all there was to mend.
 func (t secondTry) renew(ctx context.Context, p *passage, claims string) (renewed bool, err error) {
-	token, origin, err := t.tokens.Renew(ctx, p.pass.Key, p.token, claims)
+	token, origin, err := p.source.Renew(ctx, p.key, p.token, claims)
 	switch {
 	case err == nil:
 		p.token, p.event.TokenSource, renewed = token, string(origin), true
@@ -136,7 +144,7 @@ func (t secondTry) renew(ctx context.Context, p *passage, claims string) (renewe
 
 // renewBehind makes the same decisions for a call that cannot be sent again.
 func (t secondTry) renewBehind(p *passage, claims string) {
-	t.tokens.RenewBehind(p.pass.Key, p.token, claims)
+	p.source.RenewBehind(p.key, p.token, claims)
 	if p.pass.Route.Second != nil && claims == "" {
 		t.tokens.RenewBehind(p.pass.SecondKey, *p.second, "")
 	}

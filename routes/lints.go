@@ -245,15 +245,15 @@ func wrongScope(owners []*api, host, cloud string, x takers) string {
 // more than a bearer token.
 func lacking(r *Route, a *api) (finding, bool) {
 	q := a.quirk
-	lacks := q.warn != "" || q.format != "" && r.Inject.Format != q.format || q.needs != "" && !hasHeader(r.SetHeaders, q.needs)
+	lacks := q.registry || q.format != "" && r.Inject.Format != q.format || q.needs != "" && !hasHeader(r.SetHeaders, q.needs)
 	for _, h := range slices.Concat(q.set, q.filling(r.Hosts)) {
 		lacks = lacks || !hasHeader(r.SetHeaders, h.Name)
 	}
 	lacks = lacks || q.ownCA && r.TLS.CAFile == ""
 	remedy := "use preset: " + a.name + ", which adds what is missing, unless every caller sends it"
 	switch {
-	case q.warn != "":
-		remedy = q.warn
+	case q.registry:
+		remedy = "use preset: " + a.name + ", which exchanges it"
 	case q.ownCA:
 		remedy = "add tls: {ca_file: …}, with certificate-authority-data of the cluster's kubeconfig as PEM"
 	case q.needs != "":

@@ -39,8 +39,8 @@ type quirk struct {
 	date      string  // a field for the time of sending
 	needs     string  // a field that set_headers or the caller has to send
 	signIn    bool
-	ownCA     bool   // its certificates are of a CA of the customer's
-	warn      string // remedy for why, given beside the preset too
+	registry  bool // Entra's token is exchanged for one of the registry's
+	ownCA     bool // its certificates are of a CA of the customer's
 
 	// second is a field with a further token, of secondScope by cloud, which
 	// a route that sets the field secondWith gets.
@@ -293,15 +293,12 @@ func (p *parser) quirks(a *api, r *Route, m *mapping) {
 	if q.date != "" && !has(q.date) {
 		r.DateHeader = q.date
 	}
-	r.SignIn = q.signIn
+	r.SignIn, r.Registry = q.signIn, q.registry
 	if q.second != "" && hasHeader(r.SetHeaders, q.secondWith) {
 		r.Second = &SecondToken{Header: q.second, Scope: q.secondScope[named(r.Credential.Cloud)]}
 		if has(q.second) {
 			p.refuse(m.where("set_headers"), finding{q.second + " cannot be set here", "leave it out: the gateway puts a token of its own there"})
 		}
-	}
-	if q.warn != "" {
-		p.warn(where, finding{q.why, q.warn})
 	}
 	if q.needs != "" && !has(q.needs) {
 		p.warn(where, finding{q.why + ", and set_headers does not have it", "add set_headers: {" + strings.ToLower(q.needs) + ": …}, unless every caller sends it"})

@@ -84,11 +84,11 @@ func (q quirk) sentences() []string {
 	if q.signIn {
 		say("A 203 or a redirect to a sign-in page counts as a 401.")
 	}
+	if q.registry {
+		say("Entra's token is exchanged for the registry's own, for each repository and action.")
+	}
 	if q.second != "" {
 		say("With %s under set_headers, a token for Azure Resource Manager goes into %s.", q.secondWith, q.second)
-	}
-	if q.warn != "" {
-		say("%s: %s.", strings.ToUpper(q.why[:1])+q.why[1:], q.warn)
 	}
 	return out
 }
@@ -152,6 +152,9 @@ func (q quirk) beyondYAML() []string {
 	}
 	if q.signIn {
 		out = append(out, "takes a sign-in page for the 401 that it stands for")
+	}
+	if q.registry {
+		out = append(out, "exchanges the token for the registry's own")
 	}
 	if q.second != "" {
 		out = append(out, "adds the second token that "+q.secondWith+" asks for")

@@ -110,13 +110,13 @@ func dataRows() []api {
 		usgov:  append(takes("https://appconfig.azure.us", "*.azconfig.azure.us"), takes("https://azconfig.azure.us")...),
 		china:  append(takes("https://appconfig.azure.cn", "*.azconfig.azure.cn"), takes("https://azconfig.azure.cn")...),
 	}, {
-		name: "acr", doc: "Container Registry: its token exchange alone.", appID: "6a0ec4d3-30cb-4a83-91c0-ae56bc0e3d26",
+		name: "acr", doc: "Container Registry.", appID: "6a0ec4d3-30cb-4a83-91c0-ae56bc0e3d26",
 		public: takes("https://containerregistry.azure.net", "*.azurecr.io"),
 		usgov:  takes("https://containerregistry.azure.net", "*.azurecr.us"),
 		china:  takes("https://containerregistry.azure.net", "*.azurecr.cn"),
 		quirk: quirk{
-			why:  "a registry takes Entra's token in the form of POST /oauth2/exchange alone, which a route does not fill in",
-			warn: "get the token with gateway token ROUTE --raw, and exchange it for the registry's own yourself",
+			why:      "a registry takes Entra's token in exchange for its own alone",
+			registry: true,
 		},
 	}}
 }

@@ -166,7 +166,7 @@ func TestTheYAMLOfAPresetStandsForThePreset(t *testing.T) {
 				t.Errorf("Parse() of what %s stands for in %s: %v\n%s", info.Name, cloud, err, text)
 				continue
 			}
-			if len(pasted.Warnings) > 0 && info.Name != "acr" {
+			if len(pasted.Warnings) > 0 && info.Name != "acr" { // which no plain route can stand for
 				t.Errorf("what %s stands for in %s earns %v", info.Name, cloud, pasted.Warnings)
 			}
 			got := pasted.Routes[0]

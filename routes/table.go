@@ -180,7 +180,10 @@ type Route struct {
 	// SignIn: the API answers 203, or redirects to a sign-in page, where
 	// others answer 401.
 	SignIn bool
-	Replay int64 // bytes kept for the second try; 0: no second try
+	// Registry: the API is an Azure Container Registry, which takes no token
+	// but its own, given in exchange for that of Scope.
+	Registry bool
+	Replay   int64 // bytes kept for the second try; 0: no second try
 	// ResponseHeaderTimeout is how long the upstream may take to answer.
 	ResponseHeaderTimeout time.Duration
 	// CookiesPass lets every Set-Cookie through, not only those of load balancers.
