@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"maps"
 	"math/big"
@@ -183,12 +184,24 @@ func TestAKeyForPSSSignsByPSSOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaf := certificateOf(t, text)
-	proves(t, routes.Certificate{File: foreign("pss.pem")}, leaf, pssKey(t, leaf))
-
-	c := certified(t, "https://adfs.contoso.com", routes.Certificate{File: foreign("pss.pem")})
-	c.TenantID = "adfs"
-	if got := fails(t, loaded(t, c), c); !got.Refused() || !strings.Contains(got.Error(), "RSASSA-PSS") {
-		t.Errorf("error = %v, want none signed for AD FS", got)
+	// The certificate's algorithm counts too: here the key's says plain RSA.
+	block, _ := pem.Decode(text[strings.Index(string(text), "-----BEGIN PRIVATE KEY"):])
+	var info struct {
+		Version   int
+		Algorithm pkix.AlgorithmIdentifier
+		Key       []byte
+	}
+	if _, err := asn1.Unmarshal(block.Bytes, &info); err != nil {
+		t.Fatal(err)
+	}
+	plain := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: info.Key})
+	for _, c := range []routes.Certificate{{File: foreign("pss.pem")}, {File: foreign("pss.pem"), KeyFile: file(t, string(plain))}} {
+		proves(t, c, leaf, pssKey(t, leaf))
+		cred := certified(t, "https://adfs.contoso.com", c)
+		cred.TenantID = "adfs"
+		if got := fails(t, loaded(t, cred), cred); !got.Refused() || !strings.Contains(got.Error(), "RSASSA-PSS") {
+			t.Errorf("error = %v, want none signed for AD FS", got)
+		}
 	}
 }
 

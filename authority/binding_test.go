@@ -111,7 +111,7 @@ func TestTheClustersCAIsReadAnew(t *testing.T) {
 	c := bound(t, "https://login.example.com", kubernetes(t, time.Hour, "1"))
 	d := loaded(t, c)
 	err := fails(t, d, c)
-	if err.Refused() || !strings.Contains(err.Error(), "is not trusted") || !strings.Contains(err.Detail, "AZURE_KUBERNETES_TOKEN_PROXY") {
+	if err.Refused() || !strings.Contains(err.Error(), "is not trusted") || !strings.Contains(err.Detail, "AZURE_KUBERNETES_TOKEN_PROXY") || !strings.Contains(err.Remedy, "AZURE_KUBERNETES_CA_FILE") {
 		t.Errorf("error = %s", err.Explain())
 	}
 	if n := len(got.list()); n != 0 {

@@ -6,9 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -53,13 +51,8 @@ func (id *identity) loadClientKey() ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(key.signer.Public())
-	if err != nil {
-		return nil, &trouble{what: p.file, remedy: "create a new key", cause: err}
-	}
-	sum := sha256.Sum256(public)
 	id.prover = p
-	id.fingerprint = id.fingerprintOf(fmt.Sprintf("%s %q %q %s", hex.EncodeToString(sum[:]), p.kid, c.ClientKey.Alg, extra))
+	id.fingerprint = id.fingerprintOf(fmt.Sprintf("%s %q %q %s", p.thumbprint, p.kid, c.ClientKey.Alg, extra))
 	return nil, nil
 }
 

@@ -65,6 +65,9 @@ func (id *identity) unreachable(err error, p proof) *Error {
 	case untrusted(err):
 		e.Hint = "its TLS certificate is not trusted"
 		e.Remedy = "if a private CA signed it, name that CA's certificate under ca_file of this credential; otherwise find out who answers for " + id.host
+		if id.binding != nil {
+			e.Remedy = "see that " + caFileVariable + " or " + caDataVariable + " names the cluster's CA, and " + sniVariable + " the name in its certificate"
+		}
 	}
 	return e
 }

@@ -3,11 +3,14 @@ package authority
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -298,5 +301,64 @@ func TestSenselessCostsOfAPasswordAreRefused(t *testing.T) {
 				t.Errorf("%s: affordable = %v, want nil: %t", tt.name, err, tt.fits)
 			}
 		}
+	}
+}
+
+// shown is a key of which only the public half is known.
+type shown struct {
+	crypto.Signer
+	public crypto.PublicKey
+}
+
+func (s shown) Public() crypto.PublicKey { return s.public }
+
+func number(t *testing.T, b64 string) *big.Int {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(b64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return new(big.Int).SetBytes(b)
+}
+
+// The RSA key is that of RFC 7638 §3.1, the one on P-256 that of RFC 7517 §A.1.
+func TestThumbprintsAreThoseOfTheStandard(t *testing.T) {
+	const n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
+	x, y := number(t, "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4"), number(t, "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM")
+	curve, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(append([]byte{4}, x.Bytes()...), y.Bytes()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, public := range map[string]crypto.PublicKey{
+		"NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs": &rsa.PublicKey{N: number(t, n), E: 65537},
+		"cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s": curve,
+	} {
+		got, err := thumbprintOf(privateKey{signer: shown{public: public}})
+		if err != nil || got != want {
+			t.Errorf("thumbprintOf(%T) = %q, %v; want %q", public, got, err, want)
+		}
+	}
+}
+
+func TestASignersOddSignaturesAreRefused(t *testing.T) {
+	for name, der := range map[string]any{
+		"too large": struct{ R, S *big.Int }{new(big.Int).Lsh(big.NewInt(1), 256), big.NewInt(1)},
+		"negative":  struct{ R, S *big.Int }{big.NewInt(1), big.NewInt(-1)},
+		"one":       struct{ R *big.Int }{big.NewInt(1)},
+	} {
+		b, err := asn1.Marshal(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := concatenated(b, 32); err == nil {
+			t.Errorf("%s: concatenated = %x, want an error", name, out)
+		}
+	}
+	b, err := asn1.Marshal(struct{ R, S *big.Int }{big.NewInt(1), big.NewInt(2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := concatenated(b, 32); err != nil || len(out) != 64 || out[31] != 1 || out[63] != 2 {
+		t.Errorf("concatenated = %x, %v; want both numbers in full length", out, err)
 	}
 }
