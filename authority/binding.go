@@ -19,6 +19,9 @@ const (
 	caDataVariable = "AZURE_KUBERNETES_CA_DATA"
 )
 
+// bindingAudience is what tokens are for that only the token proxy takes.
+const bindingAudience = "api://AKSIdentityBinding"
+
 // tokenProxy is the way to Entra through the cluster: token requests as ever,
 // their path below that of the proxy, whose name in TLS and whose CA are the
 // cluster's affair. It is inside of the cluster, so no egress proxy leads

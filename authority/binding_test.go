@@ -173,6 +173,21 @@ func TestWithoutABindingTheVariablesMeanNothing(t *testing.T) {
 	succeeds(t, loaded(t, c), c)
 }
 
+func TestATokenForABindingThatIsNotSetIsAFinding(t *testing.T) {
+	w := city(t)
+	for audience, want := range map[string]int{"api://AKSIdentityBinding": 1, sandbox.TokenExchangeAudience: 0} {
+		token, err := w.FederatedToken("s", audience, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := federated(t, "https://login.example.com", file(t, token))
+		f := authority.NewDirectory(authority.Options{}).Replace([]*routes.Credential{c})
+		if len(f) != want || want == 1 && (f[0].Alarm || !strings.Contains(f[0].Remedy, "identity_binding: true")) {
+			t.Errorf("%s: findings = %+v", audience, f)
+		}
+	}
+}
+
 func TestACAFileBesideABindingIsAFinding(t *testing.T) {
 	s, ca, _ := cluster(t, says(200, good))
 	bind(t, s.URL+"/base", "", "", ca)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,9 +55,15 @@ func (id *identity) loadFederated(now time.Time) ([]Finding, error) {
 	if _, ok := from.(fileSource); !ok {
 		return findings, nil
 	}
-	if _, _, err := p.read(context.Background(), now); err != nil {
+	token, _, err := p.read(context.Background(), now)
+	if err != nil {
 		id.state.note(id.local(err))
-		findings = append(findings, Finding{Credential: c.Name, Message: err.Error(), Remedy: remedyOf(err)})
+		return append(findings, Finding{Credential: c.Name, Message: err.Error(), Remedy: remedyOf(err)}), nil
+	}
+	claims, err := decodeJWT(token)
+	if err == nil && id.binding == nil && slices.Contains(audiences(claims["aud"]), bindingAudience) {
+		findings = append(findings, id.warning("the federated token is for an identity binding of AKS, and Entra itself will refuse it (AADSTS700211 or 700212)",
+			"set identity_binding: true beside the file"))
 	}
 	return findings, nil
 }

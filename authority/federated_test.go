@@ -154,3 +154,19 @@ func TestAFederatedTokenRotatedUnderwayIsTriedOnceMore(t *testing.T) {
 		})
 	}
 }
+
+func FuzzFederatedToken(f *testing.F) {
+	for _, seed := range []string{"", "a.b.c", "e30.e30.c2ln", "e30.eyJleHAiOjF9.c2ln", "e30.eyJleHAiOiIxZTMwOCIsImF1ZCI6W10sImlzcyI6N30.c2ln", kubernetes(f, time.Hour, "1")} {
+		f.Add(seed)
+	}
+	path := file(f, "")
+	f.Fuzz(func(t *testing.T, token string) {
+		overwrite(t, path, token)
+		c := federated(t, "https://login.example.com", path)
+		d := authority.NewDirectory(authority.Options{Dialer: nobody{t}})
+		findings := d.Replace([]*routes.Credential{c})
+		if st := condition(t, d); st.Ready == (len(findings) > 0 && findings[0].Message == st.Reason) || !st.Ready && st.Remedy == "" {
+			t.Errorf("status = %+v, findings = %+v", st, findings)
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/secrets"
@@ -166,7 +167,7 @@ func newURLSource(u *routes.TokenURL, audience string, dialer Dialer) (source, e
 	address.Fragment, address.RawFragment = "", ""
 	return &urlSource{
 		address:   address,
-		header:    u.Header,
+		header:    first(u.Header, "Authorization"),
 		format:    first(u.Format, "{secret}"),
 		secret:    u.Secret,
 		member:    first(u.Member, "value"),
@@ -192,6 +193,12 @@ func (s *urlSource) assertion(ctx context.Context) (secrets.Secret, error) {
 			}
 		}
 		value := secret.Reveal()
+		if strings.ContainsFunc(value, unicode.IsControl) {
+			return secrets.Secret{}, &trouble{
+				what:   "the secret from " + s.secret.String() + " holds a control character, which no header may have",
+				remedy: "take line breaks and the like out of federated_token.url.secret",
+			}
+		}
 		hidden = append(hidden, value)
 		header.Set(s.header, strings.Replace(s.format, "{secret}", value, 1))
 	}

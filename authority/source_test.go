@@ -277,7 +277,7 @@ func TestASourcesSecretIsReadForEachRequest(t *testing.T) {
 		t.Errorf("error = %s", err.Explain())
 	}
 	t.Setenv("GATEWAY_TEST_REQUEST_TOKEN", "bad\nm4rker")
-	if err := fails(t, d, c); err.Remedy == "" {
+	if err := fails(t, d, c); !err.Refused() || !strings.Contains(err.Error(), "env GATEWAY_TEST_REQUEST_TOKEN holds a control character") || err.Remedy == "" {
 		t.Errorf("error = %s", err.Explain())
 	}
 	if n := len(got.list()); n != 0 {
