@@ -301,3 +301,31 @@ func TestARefusalOfTheScopeStaysWithTheCredential(t *testing.T) {
 		t.Errorf("error = %v after %d requests", got, len(s.sent()))
 	}
 }
+
+func TestTheStatusMayBeReadWhileAllRefuse(t *testing.T) {
+	s, _ := guarded(t)
+	creds := chained(t, "newer", "older")
+	for _, c := range creds {
+		c.AuthorityHost = s.URL
+	}
+	d := authority.NewDirectory(authority.Options{})
+	d.Replace(creds)
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for range 8 {
+				if _, err := d.Acquire(t.Context(), d.Key(creds[0], graphScope), ""); err == nil {
+					t.Error("a token by a secret that nobody knows")
+				}
+			}
+		})
+	}
+	for range 50 {
+		for _, st := range d.Status() {
+			if e := st.LastError; e != nil && (e.Scope != graphScope || strings.Contains(e.Explain(), "older") != (st.Name == "older")) {
+				t.Errorf("status of %s has the error %s", st.Name, e.Explain())
+			}
+		}
+	}
+	group.Wait()
+}

@@ -62,11 +62,10 @@ func newTransport(dialer Dialer, roots *x509.CertPool) *http.Transport {
 }
 
 // Acquire gets a token for k, which must come from [Directory.Key]. claims is
-// the JSON text of a claims challenge, or "". It follows no redirect and takes
-// 30 s at most, from a managed identity 2 min. A credential that is
-// refused as invalid_client, or cannot be shown at all, is read anew from its
-// source and tried once more if that changed; then its fallbacks are tried, in
-// order. The error is an [*Error].
+// the JSON text of a claims challenge, or "". A credential that is refused as
+// invalid_client, or cannot be shown at all, is read anew from its source and
+// tried once more if that changed; then its fallbacks are tried, in order. Each
+// takes 30 s at most, a managed identity 2 min, and no redirect is followed. The error is an [*Error].
 func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (tokens.Token, error) {
 	s := d.current.Load()
 	id := s.find(k)
@@ -123,8 +122,13 @@ func (d *Directory) attempt(ctx context.Context, id *identity, q question) (toke
 			t = second
 		}
 	}
-	if t.err == nil || !errors.Is(t.err, context.Canceled) { // a caller who left says nothing about the credential
-		t.id.state.note(t.err)
+	switch {
+	case t.err == nil:
+		t.id.state.note(nil)
+	case !errors.Is(t.err, context.Canceled): // a caller who left says nothing about the credential
+		noted := *t.err // what is returned may yet be added to
+		noted.Scope = q.scope
+		t.id.state.note(&noted)
 	}
 	return t.token, t.err
 }
