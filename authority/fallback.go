@@ -187,17 +187,18 @@ func (e *Error) passesOn() bool {
 	return e.ofCredential() || e.Status == 0
 }
 
-// beside adds the errors of the other members of a chain to e's detail.
+// beside returns e with the errors of the other members of a chain in its
+// detail.
 func (e *Error) beside(others []*Error) *Error {
+	all := *e
 	for _, other := range others {
 		if other == e {
 			continue
 		}
-		line := other.Error()
-		if e.Detail != "" {
-			line = "\n" + line
+		if all.Detail != "" {
+			all.Detail += "\n"
 		}
-		e.Detail += line
+		all.Detail += other.Error()
 	}
-	return e
+	return &all
 }

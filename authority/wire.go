@@ -88,7 +88,6 @@ func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (t
 	}
 	token, e := d.acquireFrom(ctx, s.chain(id), question{scope: k.Scope, claims: asked})
 	if e != nil {
-		e.Scope = k.Scope
 		return tokens.Token{}, e
 	}
 	if k.CAE {
@@ -122,13 +121,11 @@ func (d *Directory) attempt(ctx context.Context, id *identity, q question) (toke
 			t = second
 		}
 	}
-	switch {
-	case t.err == nil:
-		t.id.state.note(nil)
-	case !errors.Is(t.err, context.Canceled): // a caller who left says nothing about the credential
-		noted := *t.err // what is returned may yet be added to
-		noted.Scope = q.scope
-		t.id.state.note(&noted)
+	if t.err != nil {
+		t.err.Scope = q.scope
+	}
+	if t.err == nil || !errors.Is(t.err, context.Canceled) { // a caller who left says nothing about the credential
+		t.id.state.note(t.err) // which is not written to any more
 	}
 	return t.token, t.err
 }
