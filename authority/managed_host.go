@@ -220,6 +220,11 @@ func newHost(p platform, variable, endpoint, secret string) (*host, error) {
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
 		return nil, &trouble{what: variable + " is not a plain absolute URL", remedy: "let the platform set it, or unset it"}
+	case strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return nil, &trouble{
+			what:   "the secret that belongs to " + variable + " in the environment has characters that no header can carry",
+			remedy: "let the platform set it; a copy may have got a line end",
+		}
 	case u.Scheme == "https", u.Scheme == "http" && nearby(u.Hostname()):
 		return &host{platform: p, endpoint: u, secret: secrets.New(secret)}, nil
 	}

@@ -100,6 +100,7 @@ func TestWhatAPlatformCannotGiveIsRefusedWithTheReason(t *testing.T) {
 		{"foreign Arc", with(arc, "IDENTITY_ENDPOINT", "http://127.0.0.1.example/"), routes.ManagedIdentity{}, []string{"IDENTITY_ENDPOINT", "127.0.0.1.example"}},
 		{"other scheme", map[string]string{"IDENTITY_ENDPOINT": "file:///etc/passwd", "IDENTITY_HEADER": "m4rker"}, client, []string{"IDENTITY_ENDPOINT"}},
 		{"FTP", map[string]string{"IDENTITY_ENDPOINT": "ftp://127.0.0.1/", "IDENTITY_HEADER": "m4rker"}, client, []string{"IDENTITY_ENDPOINT", "ftp"}},
+		{"secret with a line end", map[string]string{"IDENTITY_ENDPOINT": "http://127.0.0.1/", "IDENTITY_HEADER": "m4rker\n"}, client, []string{"IDENTITY_ENDPOINT", "secret", "line end"}},
 		{"no URL", map[string]string{"AZURE_POD_IDENTITY_AUTHORITY_HOST": "169.254.169.254"}, client, []string{"AZURE_POD_IDENTITY_AUTHORITY_HOST"}},
 		{"user in URL", map[string]string{"IDENTITY_ENDPOINT": "http://u:m4rker@127.0.0.1/", "IDENTITY_HEADER": "h"}, client, []string{"IDENTITY_ENDPOINT"}},
 		{"Service Fabric by http", with(fabric, "IDENTITY_ENDPOINT", "http://127.0.0.1:2377/x"), routes.ManagedIdentity{}, []string{"IDENTITY_ENDPOINT", "not https"}},
@@ -254,7 +255,10 @@ func TestIMDSHasFiveRequestsUnderWayAtMost(t *testing.T) {
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
 		arrived <- struct{}{}
-		<-release
+		select {
+		case <-release:
+		case <-r.Context().Done(): // the test has failed
+		}
 		says(200, hostToken(time.Hour))(w, r)
 	}
 	p.start(t)
@@ -266,15 +270,26 @@ func TestIMDSHasFiveRequestsUnderWayAtMost(t *testing.T) {
 			done <- e
 		}()
 	}
-	for range 5 {
-		<-arrived
+	arrives := func() {
+		t.Helper()
+		select {
+		case <-arrived:
+		case e := <-done:
+			t.Fatalf("Token = %v before its answer", e)
+		}
 	}
-	for range cap(done) - 5 { // each that ends lets one in
+	for range 5 {
+		arrives()
+	}
+	for n := range cap(done) - 5 { // each that ends lets one in
 		release <- struct{}{}
-		<-arrived
+		if e := <-done; e != nil {
+			t.Fatal(n, e)
+		}
+		arrives()
 	}
 	close(release)
-	for range cap(done) {
+	for range 5 {
 		if e := <-done; e != nil {
 			t.Error(e)
 		}

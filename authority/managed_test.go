@@ -121,6 +121,22 @@ func TestServiceFabricIsTrustedByItsThumbprintAlone(t *testing.T) {
 	}
 }
 
+func TestAnEndpointWithAnUnknownCertificateGetsNoSecret(t *testing.T) {
+	p := newAppService(graph)
+	p.Server = httptest.NewTLSServer(p)
+	p.Server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(p.Close)
+	m := managed(t, authority.Machine{Env: map[string]string{"IDENTITY_ENDPOINT": p.URL + "/msi/token", "IDENTITY_HEADER": headerSecret}}, routes.ManagedIdentity{})
+	_, e := m.Token(t.Context(), graph)
+	if e == nil || !strings.Contains(e.Hint, "not trusted") {
+		t.Fatalf("Token = %v, want that its certificate is not trusted", e)
+	}
+	quiet(t, e)
+	if requests, _ := p.seen(); len(requests) != 0 {
+		t.Error("a request was sent all the same")
+	}
+}
+
 func TestTheScopeBecomesTheResource(t *testing.T) {
 	for _, tt := range []struct{ scope, resource string }{
 		{"https://database.windows.net//.default", "https://database.windows.net/"},
