@@ -261,10 +261,19 @@ func TestIMDSHasFiveRequestsUnderWayAtMost(t *testing.T) {
 		}
 		says(200, hostToken(time.Hour))(w, r)
 	}
+	held := p.answer
+	p.answer = nil
 	p.start(t)
+	both := []*authority.Managed{onIMDS(t, p.URL), onIMDS(t, p.URL)} // which share the limit
+	for _, m := range both {
+		if _, e := m.Token(t.Context(), graph); e != nil { // so that neither probes below
+			t.Fatal(e)
+		}
+	}
+	p.answering(held)
 	done := make(chan *authority.Error, 12)
-	for range cap(done) {
-		m := onIMDS(t, p.URL) // different identities share the limit
+	for n := range cap(done) {
+		m := both[n%2]
 		go func() {
 			_, e := m.Token(t.Context(), graph)
 			done <- e

@@ -38,7 +38,7 @@ type platform struct {
 	header map[string]string                       // that a request must have; "" that it must not
 	query  string                                  // the whole query, encoded
 	reject func(w http.ResponseWriter, why string) // guarded by mu once it runs
-	answer http.HandlerFunc                        // nil: a token
+	answer http.HandlerFunc                        // nil: a token; guarded as reject is
 
 	mu       sync.Mutex // guards what follows
 	requests []*http.Request
@@ -60,13 +60,13 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if why != "" {
 		p.wrong = append(p.wrong, why)
 	}
-	reject := p.reject
+	reject, answer := p.reject, p.answer
 	p.mu.Unlock()
 	switch {
 	case why != "":
 		reject(w, why)
-	case p.answer != nil:
-		p.answer(w, r)
+	case answer != nil:
+		answer(w, r)
 	default:
 		_, _ = io.WriteString(w, hostToken(24*time.Hour))
 	}
@@ -106,6 +106,13 @@ func (p *platform) rejecting(how func(w http.ResponseWriter, why string)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reject = how
+}
+
+// answering changes how a running platform answers.
+func (p *platform) answering(how http.HandlerFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answer = how
 }
 
 // query writes pairs of name and value.
@@ -225,6 +232,12 @@ func managed(t testing.TB, s authority.Machine, want routes.ManagedIdentity) *au
 func onIMDS(t testing.TB, address string) *authority.Managed {
 	t.Helper()
 	return managed(t, authority.Machine{Env: map[string]string{"AZURE_POD_IDENTITY_AUTHORITY_HOST": address}}, routes.ManagedIdentity{})
+}
+
+// onAppService is the default identity of the app that p hosts.
+func onAppService(t testing.TB, p *platform) *authority.Managed {
+	t.Helper()
+	return managed(t, authority.Machine{Env: map[string]string{"IDENTITY_ENDPOINT": p.URL + p.path, "IDENTITY_HEADER": headerSecret}}, routes.ManagedIdentity{})
 }
 
 // elsewhere clears what would tell this machine's platform.

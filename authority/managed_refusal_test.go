@@ -194,9 +194,9 @@ func TestEveryFormOfExpiryIsRead(t *testing.T) {
 		{"no end", `"resource":"x"`, 5 * time.Minute, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := newIMDS(graph)
+			p := newAppService(graph)
 			p.answer = says(200, `{"access_token":"abc.def.ghi","token_type":"Bearer",`+tt.members+`}`)
-			token, e := onIMDS(t, p.start(t).URL).Token(t.Context(), graph)
+			token, e := onAppService(t, p.start(t)).Token(t.Context(), graph)
 			if e != nil {
 				t.Fatal(e)
 			}
@@ -222,9 +222,9 @@ func TestAnAnswerThatIsNoTokenIsNotTaken(t *testing.T) {
 		"2 MiB": `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`, "cut off": `{"access_token":"a`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newIMDS(graph)
+			p := newAppService(graph)
 			p.answer = says(200, body)
-			token, e := onIMDS(t, p.start(t).URL).Token(t.Context(), graph)
+			token, e := onAppService(t, p.start(t)).Token(t.Context(), graph)
 			if e == nil || !token.Access.IsZero() {
 				t.Fatalf("took %q for a token", body[:min(len(body), 80)])
 			}
@@ -232,8 +232,8 @@ func TestAnAnswerThatIsNoTokenIsNotTaken(t *testing.T) {
 			if e.Nature != tokens.Transient || e.Status != 200 {
 				t.Errorf("failure = %+v, status %d", e.Failure(), e.Status)
 			}
-			if requests, _ := p.seen(); len(requests) != 2 {
-				t.Errorf("requests = %d, want the probe and one", len(requests))
+			if requests, _ := p.seen(); len(requests) != 1 {
+				t.Errorf("requests = %d, want 1", len(requests))
 			}
 		})
 	}

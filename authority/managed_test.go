@@ -126,7 +126,7 @@ func TestAnEndpointWithAnUnknownCertificateGetsNoSecret(t *testing.T) {
 	p.Server = httptest.NewTLSServer(p)
 	p.Server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	t.Cleanup(p.Close)
-	m := managed(t, authority.Machine{Env: map[string]string{"IDENTITY_ENDPOINT": p.URL + "/msi/token", "IDENTITY_HEADER": headerSecret}}, routes.ManagedIdentity{})
+	m := onAppService(t, p)
 	_, e := m.Token(t.Context(), graph)
 	if e == nil || !strings.Contains(e.Hint, "not trusted") {
 		t.Fatalf("Token = %v, want that its certificate is not trusted", e)
@@ -180,7 +180,7 @@ func TestAHostThatRedirectsIsNotFollowed(t *testing.T) {
 		http.Redirect(w, r, other.URL+r.URL.String(), http.StatusFound)
 	}
 	p.start(t)
-	m := managed(t, authority.Machine{Env: map[string]string{"IDENTITY_ENDPOINT": p.URL + "/msi/token", "IDENTITY_HEADER": headerSecret}}, routes.ManagedIdentity{})
+	m := onAppService(t, p)
 	_, e := m.Token(t.Context(), graph)
 	if e == nil || !strings.Contains(e.Hint, "redirect") {
 		t.Fatalf("Token = %v, want that it redirects", e)
