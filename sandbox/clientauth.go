@@ -217,9 +217,6 @@ func checkTimes(x *exchange, claims jwt.MapClaims) *refusal {
 		x.now.UTC().Format(layout), nbf.UTC().Format(layout), exp.UTC().Format(layout))
 }
 
-// maxReplayed bounds the assertions that are remembered.
-const maxReplayed = 50_000
-
 // checkReplay refuses an assertion whose jti has been used (RFC 7523 §3 item
 // 7). The real service may be more patient; clients must not count on it.
 func (e *Entra) checkReplay(x *exchange, claims jwt.MapClaims, a *app) *refusal {
@@ -228,21 +225,8 @@ func (e *Entra) checkReplay(x *exchange, claims jwt.MapClaims, a *app) *refusal 
 		return badJWT()
 	}
 	exp, _ := seconds(claims, "exp")
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	key := a.id + " " + jti
-	if _, ok := e.replayed[key]; ok {
+	if !e.replays.first(a.id+" "+jti, exp, x.now) {
 		return refuse("invalid_client", 50013, "Assertion is invalid. [Reason - An assertion with this jti was used before.]")
-	}
-	if len(e.replayed) >= maxReplayed {
-		for k, until := range e.replayed {
-			if until.Before(x.now) {
-				delete(e.replayed, k)
-			}
-		}
-	}
-	if len(e.replayed) < maxReplayed {
-		e.replayed[key] = exp
 	}
 	return nil
 }

@@ -31,10 +31,10 @@ type Entra struct {
 
 	serial  atomic.Uint64 // of the last token issued
 	failing outbreak
+	replays replays
 
 	mu        sync.RWMutex // guards everything below
 	dir       directory
-	replayed  map[string]time.Time // assertions seen, until their exp
 	accepted  []Assertion
 	ordered   map[string]int // client ID to the AADSTS number it gets
 	cloud     Cloud
@@ -60,7 +60,7 @@ func startEntra(env *surroundings, caPEM []byte) (*Entra, error) {
 	}
 	e := &Entra{
 		clock: env.clock, keys: keys, web: issuerClient(caPEM),
-		dir: newDirectory(), replayed: map[string]time.Time{}, byClient: map[string]int{},
+		dir: newDirectory(), byClient: map[string]int{},
 		ordered: map[string]int{},
 	}
 	if e.srv, err = serve("entra", env, http.HandlerFunc(e.route)); err != nil {
