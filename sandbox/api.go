@@ -195,14 +195,9 @@ func (v *visit) verify(raw string, audiences []string) (jwt.MapClaims, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: signature", errToken)
 	}
-	now, tid := v.a.clock.now(), text(claims, "tid")
-	exp, okExp := seconds(claims, "exp")
-	nbf, okNbf := seconds(claims, "nbf")
-	switch {
-	case !okExp || !okNbf || !now.Before(exp) || nbf.After(now.Add(clockTolerance)):
-		return nil, fmt.Errorf("%w: lifetime", errToken)
-	case text(claims, "iss") != "https://sts.windows.net/"+tid+"/" || !v.a.entra.knowsTenant(tid):
-		return nil, fmt.Errorf("%w: issuer", errToken)
+	switch why := v.a.entra.flaw(claims); {
+	case why != "":
+		return nil, fmt.Errorf("%w: %s", errToken, why)
 	case !slices.Contains(audiences, text(claims, "aud")):
 		return nil, fmt.Errorf("%w: audience %q", errToken, clip(text(claims, "aud"), 255))
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-13b04e61/gateway/sandbox"
 )
 
-func api(t *testing.T, opts sandbox.APIOptions) *sandbox.API {
+func api(t testing.TB, opts sandbox.APIOptions) *sandbox.API {
 	t.Helper()
 	a, err := sandbox.StartAPI(opts)
 	if err != nil {
@@ -193,6 +193,26 @@ func TestAPIThatDoesNotExist(t *testing.T) {
 			t.Errorf("StartAPI(%q) = nil, want an error", o.Kind)
 		}
 	}
+}
+
+func FuzzAPIAuthorization(f *testing.F) {
+	w := world(f, sandbox.Options{})
+	var all []*sandbox.API
+	for _, kind := range []sandbox.APIKind{sandbox.Cosmos, sandbox.Storage, sandbox.DevOps, sandbox.Maps, sandbox.Databricks, sandbox.KeyVault} {
+		all = append(all, api(f, sandbox.APIOptions{World: w, Kind: kind, Stranger: true}))
+	}
+	f.Add(uint8(0), "type%3Daad%26ver%3D1.0%26sig%3Da.b.c", "2018-12-31", "Fri, 01 Jan 2027 00:00:00 GMT")
+	f.Add(uint8(1), "Bearer a.b.c", "2021-12-02", "x")
+	f.Add(uint8(4), "bearer eyJhbGciOiJub25lIn0.e30.", "%", "")
+	f.Fuzz(func(t *testing.T, which uint8, authorization, version, date string) {
+		r := request(t, "GET", all[int(which)%len(all)].URL()+"/x", "")
+		for name, value := range map[string]string{"Authorization": authorization, "x-ms-version": version, "x-ms-date": date} {
+			r.Header.Set(name, printable(value))
+		}
+		if a := do(t, r); a.status == http.StatusOK || a.status >= 500 {
+			t.Errorf("%q = %d %q, want a refusal", authorization, a.status, a.raw)
+		}
+	})
 }
 
 func ExampleStartAPI() {

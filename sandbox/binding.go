@@ -166,9 +166,7 @@ func (b *Binding) greet(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 
 // serve judges one token request and passes it on.
 func (b *Binding) serve(w http.ResponseWriter, r *http.Request) {
-	b.mu.Lock()
-	b.requests++
-	b.mu.Unlock()
+	b.count(&b.requests)
 	e := b.opts.World.Entra
 	f := b.failing.meet()
 	if !f.wait(r.Context()) {
@@ -180,22 +178,28 @@ func (b *Binding) serve(w http.ResponseWriter, r *http.Request) {
 	rest, below := strings.CutPrefix(r.URL.Path, b.opts.Path+"/")
 	tenant, last, _ := strings.Cut(rest, "/")
 	x := newExchange(e, r, tenant)
-	no := &refusal{status: http.StatusNotFound, oauth: "not_found", code: 900023, text: "The token proxy serves {tenant}/oauth2/v2.0/token."}
-	if below && last == "oauth2/v2.0/token" && r.URL.RawQuery == "" {
-		x.form, no = readForm(w, r)
+	if !below || last != "oauth2/v2.0/token" || r.URL.RawQuery != "" {
+		b.count(&b.refused)
+		http.NotFound(w, r)
+		return
 	}
-	if no == nil {
+	var no *refusal
+	if x.form, no = readForm(w, r); no == nil {
 		no = b.exchange(x)
 	}
 	if no == nil {
 		no = b.forward(w, x)
 	}
 	if no != nil {
-		b.mu.Lock()
-		b.refused++
-		b.mu.Unlock()
+		b.count(&b.refused)
 		no.write(w, x)
 	}
+}
+
+func (b *Binding) count(n *int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	*n++
 }
 
 // exchange verifies the cluster's token in x and puts the one that Entra wants

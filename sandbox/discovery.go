@@ -158,32 +158,41 @@ func (e *Entra) serveKeys(w http.ResponseWriter, x *exchange) {
 	writeJSON(w, http.StatusOK, e.keys.published(x.origin+"/"+clip(x.tenant, 255)+"/v2.0"))
 }
 
+// network is one entry of instance discovery.
+type network struct {
+	Preferred string   `json:"preferred_network"`
+	Cache     string   `json:"preferred_cache"`
+	Aliases   []string `json:"aliases"`
+}
+
+// networks are this host and the login hosts of Microsoft's clouds.
+func networks(own string) []network {
+	public := []string{"login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"}
+	return []network{
+		{own, own, []string{own}},
+		{"login.microsoftonline.com", "login.windows.net", public},
+		{"login.partner.microsoftonline.cn", "login.partner.microsoftonline.cn", []string{"login.partner.microsoftonline.cn", "login.chinacloudapi.cn"}},
+		{"login.microsoftonline.us", "login.microsoftonline.us", []string{"login.microsoftonline.us", "login.usgovcloudapi.net"}},
+	}
+}
+
 // serveInstance answers instance discovery, by which MSAL asks whether a host
-// is a Microsoft cloud: this one is, and the public cloud's names are.
+// is a Microsoft cloud: this one is, and those of the clouds are.
 func (e *Entra) serveInstance(w http.ResponseWriter, x *exchange) {
 	if !onlyGET(w, x.r) {
 		return
 	}
 	asked, err := url.Parse(x.r.URL.Query().Get("authorization_endpoint"))
 	own, _ := url.Parse(x.origin)
-	public := []string{"login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"}
-	if err != nil || own == nil || (asked.Host != own.Host && !slices.Contains(public, asked.Host)) {
+	if err != nil || own == nil || !slices.ContainsFunc(networks(own.Host), func(n network) bool { return slices.Contains(n.Aliases, asked.Host) }) {
 		refuse("invalid_instance", 50049, "Unknown or invalid instance.").write(w, x)
 		return
 	}
 	tenant, _, _ := strings.Cut(strings.TrimPrefix(asked.Path, "/"), "/")
-	type network struct {
-		Preferred string   `json:"preferred_network"`
-		Cache     string   `json:"preferred_cache"`
-		Aliases   []string `json:"aliases"`
-	}
 	x.dress(w)
 	writeJSON(w, http.StatusOK, map[string]any{
 		"tenant_discovery_endpoint": asked.Scheme + "://" + asked.Host + "/" + clip(tenant, 255) + "/v2.0/.well-known/openid-configuration",
 		"api-version":               "1.1",
-		"metadata": []network{
-			{own.Host, own.Host, []string{own.Host}},
-			{"login.microsoftonline.com", "login.windows.net", public},
-		},
+		"metadata":                  networks(own.Host),
 	})
 }

@@ -53,18 +53,18 @@ func TestAddressesFollowTheNameThatTheClientUsed(t *testing.T) {
 	}
 }
 
-func TestInstanceDiscoveryKnowsThisHostAndThePublicCloud(t *testing.T) {
+func TestInstanceDiscoveryKnowsThisHostAndTheClouds(t *testing.T) {
 	w := world(t, sandbox.Options{})
 	ask := func(endpoint string) answer {
 		return do(t, request(t, "GET", w.Entra.URL()+"/common/discovery/instance?api-version=1.1&authorization_endpoint="+
 			url.QueryEscape(endpoint), ""))
 	}
-	for _, host := range []string{w.Entra.URL(), "https://login.microsoftonline.com"} {
+	for _, host := range []string{w.Entra.URL(), "https://login.microsoftonline.com", "https://login.usgovcloudapi.net", "https://login.partner.microsoftonline.cn"} {
 		a := ask(host + "/" + sandbox.TenantID + "/oauth2/v2.0/authorize")
 		want := host + "/" + sandbox.TenantID + "/v2.0/.well-known/openid-configuration"
 		meta, _ := a.json["metadata"].([]any)
-		if a.str("tenant_discovery_endpoint") != want || len(meta) != 2 {
-			t.Errorf("answer for %s = %s, want %s and two networks", host, a.raw, want)
+		if a.str("tenant_discovery_endpoint") != want || len(meta) != 4 {
+			t.Errorf("answer for %s = %s, want %s and four networks", host, a.raw, want)
 		}
 	}
 	if a := ask("https://login.example/x/oauth2/v2.0/authorize"); a.str("error") != "invalid_instance" || a.code() != 50049 {

@@ -75,23 +75,20 @@ func (g *Graph) authenticate(r *http.Request) (principal, *denial) {
 
 // checkClaims judges a token whose signature is good.
 func (g *Graph) checkClaims(claims jwt.MapClaims) *denial {
-	now, tid := g.clock.now(), text(claims, "tid")
-	exp, okExp := seconds(claims, "exp")
-	nbf, okNbf := seconds(claims, "nbf")
-	iat, okIat := seconds(claims, "iat")
-	if !okExp || !okNbf || !okIat {
-		return unauthorized("Access token validation failure.")
-	}
-	if !now.Before(exp) || nbf.After(now.Add(clockTolerance)) {
+	switch g.entra.flaw(claims) {
+	case "":
+	case badLifetime:
 		return unauthorized("Lifetime validation failed, the token is expired.")
+	case badIssuer:
+		return unauthorized("Access token validation failure. Invalid issuer.")
+	default:
+		return unauthorized("Access token validation failure.")
 	}
 	aud := strings.TrimSuffix(text(claims, "aud"), "/")
 	if aud != GraphResource && aud != GraphAppID {
 		return unauthorized("Access token validation failure. Invalid audience.")
 	}
-	if text(claims, "iss") != "https://sts.windows.net/"+tid+"/" || !g.entra.knowsTenant(tid) {
-		return unauthorized("Access token validation failure. Invalid issuer.")
-	}
+	iat, _ := seconds(claims, "iat")
 	from, err := decodeProvenance(text(claims, "aio"))
 	if err != nil {
 		return unauthorized("Access token validation failure.")
@@ -109,6 +106,33 @@ func (g *Graph) checkClaims(claims jwt.MapClaims) *denial {
 		g.challenge = nil
 	}
 	return nil
+}
+
+// A flaw is what is wrong with a token whose signature is good.
+type flaw string
+
+const (
+	badDates    flaw = "no dates"
+	badLifetime flaw = "lifetime"
+	badIssuer   flaw = "issuer"
+)
+
+// flaw judges times and issuer of a v1.0 token, "" if they are right. The
+// audience is for each API to judge.
+func (e *Entra) flaw(claims jwt.MapClaims) flaw {
+	now, tid := e.clock.now(), text(claims, "tid")
+	exp, okExp := seconds(claims, "exp")
+	nbf, okNbf := seconds(claims, "nbf")
+	_, okIat := seconds(claims, "iat")
+	switch {
+	case !okExp || !okNbf || !okIat:
+		return badDates
+	case !now.Before(exp) || nbf.After(now.Add(clockTolerance)):
+		return badLifetime
+	case text(claims, "iss") != "https://sts.windows.net/"+tid+"/" || !e.knowsTenant(tid):
+		return badIssuer
+	}
+	return ""
 }
 
 // knowsTenant reports whether id is the GUID of a tenant.

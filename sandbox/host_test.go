@@ -533,3 +533,43 @@ func ExampleStartHost() {
 	// IDENTITY_ENDPOINT
 	// IDENTITY_HEADER
 }
+
+func FuzzHostRequest(f *testing.F) {
+	w := world(f, sandbox.Options{})
+	system, one, _ := identities(f, w)
+	var hosts []*sandbox.Host
+	for _, kind := range platforms() {
+		if kind != sandbox.ServiceFabric { // the same over TLS
+			has := []sandbox.ManagedIdentity{system, one}
+			hosts = append(hosts, host(f, sandbox.HostOptions{World: w, Kind: kind, Identities: has, TokenDir: f.TempDir()}))
+		}
+	}
+	f.Add(uint8(0), "api-version=2018-02-01&resource=https://graph.microsoft.com&client_id="+one.ClientID, "", "true")
+	f.Add(uint8(4), "", "resource=https://graph.microsoft.com", "true")
+	f.Add(uint8(5), "api-version=2020-06-01&resource=x&a=%zz", "", "Basic x")
+	f.Fuzz(func(t *testing.T, which uint8, query, body, header string) {
+		h := hosts[int(which)%len(hosts)]
+		r, err := http.NewRequestWithContext(t.Context(), map[bool]string{true: "POST", false: "GET"}[body != ""], h.Endpoint(), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.URL.RawQuery = strings.NewReplacer(" ", "", "#", "").Replace(printable(query))
+		for _, name := range []string{"Metadata", "Authorization"} {
+			r.Header.Set(name, printable(header))
+		}
+		a := do(t, r)
+		if (a.status == 200) != (a.str("access_token") != "") || (a.status != 200 && len(a.json) == 0) {
+			t.Errorf("%s %q %q = %d %q, want a token or an error", h.Endpoint(), query, body, a.status, a.raw)
+		}
+	})
+}
+
+// printable is s without what no client can send.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return -1
+		}
+		return c
+	}, s)
+}
