@@ -143,6 +143,7 @@ func Codes() []int {
 
 // Refuse makes every token request that names this client ID end in the AADSTS
 // error of that number, whatever else is right or wrong with it; 0 ends that.
+// A fault of [Entra.FailWith] that answers for itself goes first.
 // A number that [Codes] does not have is an error. The client need not exist.
 func (e *Entra) Refuse(clientID string, code int) error {
 	if _, ok := findCode(code); !ok && code != 0 {

@@ -109,7 +109,7 @@ func StartAPI(opts APIOptions) (*API, error) {
 	facts, ok := opts.Kind.facts()
 	env := opts.World.environment()
 	if !ok || env == nil {
-		return nil, fmt.Errorf("%w: API %q", ErrHost, opts.Kind)
+		return nil, fmt.Errorf("%w: API %q", ErrOptions, opts.Kind)
 	}
 	a := &API{opts: opts, facts: facts, entra: opts.World.Entra, clock: env.clock, keys: opts.World.Graph.keys}
 	for _, aud := range facts.audiences {

@@ -59,7 +59,7 @@ var errServerName = errors.New("no such server name")
 // StartBinding opens a token proxy on loopback, port 0. Close it, or the World.
 func StartBinding(opts BindingOptions) (*Binding, error) {
 	if opts.World == nil || (opts.Path != "" && !strings.HasPrefix(opts.Path, "/")) {
-		return nil, fmt.Errorf("%w: binding at %q", ErrHost, opts.Path)
+		return nil, fmt.Errorf("%w: binding at %q", ErrOptions, opts.Path)
 	}
 	if opts.ServerName == "" {
 		opts.ServerName = "0123456789abcdef.ests.aks"

@@ -90,8 +90,9 @@ type Host struct {
 	refused  int
 }
 
-// ErrHost is the refusal of [HostOptions] that make no host.
-var ErrHost = errors.New("sandbox: no such host")
+// ErrOptions is the refusal of options that make no [Host], [Binding],
+// [Platform] or [API].
+var ErrOptions = errors.New("sandbox: unusable options")
 
 // StartHost opens the identity endpoint of a platform on loopback, port 0.
 // Close it, or the World.
@@ -99,11 +100,11 @@ func StartHost(opts HostOptions) (*Host, error) {
 	proto, ok := protocolOf(opts.Kind)
 	switch {
 	case opts.World == nil || !ok:
-		return nil, fmt.Errorf("%w: kind %q", ErrHost, opts.Kind)
+		return nil, fmt.Errorf("%w: kind %q", ErrOptions, opts.Kind)
 	case opts.Kind == Arc && opts.TokenDir == "":
-		return nil, fmt.Errorf("%w: arc needs a directory for its keys", ErrHost)
+		return nil, fmt.Errorf("%w: arc needs a directory for its keys", ErrOptions)
 	case opts.KeySize < 0 || opts.KeySize > maxForm:
-		return nil, fmt.Errorf("%w: a key of %d bytes", ErrHost, opts.KeySize)
+		return nil, fmt.Errorf("%w: a key of %d bytes", ErrOptions, opts.KeySize)
 	}
 	system := 0
 	for _, m := range opts.Identities {
@@ -112,7 +113,7 @@ func StartHost(opts HostOptions) (*Host, error) {
 		}
 	}
 	if system > 1 {
-		return nil, fmt.Errorf("%w: %d system-assigned identities", ErrHost, system)
+		return nil, fmt.Errorf("%w: %d system-assigned identities", ErrOptions, system)
 	}
 	if opts.Lifetime == 0 {
 		opts.Lifetime = DefaultManagedLifetime

@@ -443,8 +443,8 @@ func TestHostOptionsThatMakeNoHost(t *testing.T) {
 		{Kind: sandbox.IMDS}, {World: w, Kind: "mainframe"}, {World: w, Kind: sandbox.Arc},
 		{World: w, Kind: sandbox.IMDS, Identities: []sandbox.ManagedIdentity{s, s}},
 	} {
-		if _, err := sandbox.StartHost(o); !errors.Is(err, sandbox.ErrHost) {
-			t.Errorf("StartHost(%+v) = %v, want ErrHost", o.Kind, err)
+		if _, err := sandbox.StartHost(o); !errors.Is(err, sandbox.ErrOptions) {
+			t.Errorf("StartHost(%+v) = %v, want ErrOptions", o.Kind, err)
 		}
 	}
 	if _, err := w.Entra.AddManagedIdentity(sandbox.ManagedIdentity{ObjectID: "x"}); err == nil {
@@ -474,6 +474,32 @@ func TestManagedIdentityProvesAnAppRegistration(t *testing.T) {
 	other := identityToken(t, h, sandbox.IMDS, sandbox.TokenExchangeAudience, "client_id", two.ClientID).str("access_token")
 	if a := present(t, w, other); a.code() != 700213 {
 		t.Errorf("another identity = %d %s, want AADSTS700213", a.status, a.raw)
+	}
+}
+
+func TestEachCloudHasItsAudienceOfFederation(t *testing.T) {
+	w := world(t, sandbox.Options{})
+	_, one, _ := identities(t, w)
+	h := host(t, sandbox.HostOptions{World: w, Kind: sandbox.IMDS, Identities: []sandbox.ManagedIdentity{one}})
+	const gov = "api://AzureADTokenExchangeUSGov"
+	assertion := identityToken(t, h, sandbox.IMDS, gov).str("access_token")
+	f := sandbox.Federated{Issuer: w.Entra.URL() + "/" + sandbox.TenantID + "/v2.0", Subject: one.ObjectID}
+	for aud, want := range map[string]int{"": 700212, gov: 0} {
+		id, err := w.Entra.RegisterApp(sandbox.App{Name: "gov" + aud})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Audience = aud
+		if err := w.Entra.AddFederated(id, f); err != nil {
+			t.Fatal(err)
+		}
+		a := post(t, w, sandbox.TenantID, url.Values{
+			"grant_type": {"client_credentials"}, "client_id": {id}, "scope": {graphScope}, "client_assertion": {assertion},
+			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+		})
+		if a.code() != want || (want == 0) != (a.status == http.StatusOK) {
+			t.Errorf("audience %q = %d %s, want AADSTS%d", aud, a.status, a.raw, want)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func StartPlatform(opts PlatformOptions) (*Platform, error) {
 	subject, life := "", time.Duration(0)
 	switch {
 	case env == nil:
-		return nil, fmt.Errorf("%w: a platform needs a World", ErrHost)
+		return nil, fmt.Errorf("%w: a platform needs a World", ErrOptions)
 	case opts.Kind == GitHub:
 		subject, life = "repo:contoso/app:ref:refs/heads/main", 5*time.Minute
 		p.path = "/contoso/_apis/distributedtask/hubs/Actions/plans/1/jobs/2/idtoken"
@@ -63,7 +63,7 @@ func StartPlatform(opts PlatformOptions) (*Platform, error) {
 		p.path = "/computeMetadata/v1/instance/service-accounts/default/identity"
 		env.tls = nil // a metadata server never speaks TLS
 	default:
-		return nil, fmt.Errorf("%w: kind %q", ErrHost, opts.Kind)
+		return nil, fmt.Errorf("%w: kind %q", ErrOptions, opts.Kind)
 	}
 	if opts.Subject == "" {
 		opts.Subject = subject

@@ -117,7 +117,7 @@ func (w *World) furnish() error {
 	w.Entra.AddResource("https://database.windows.net")
 	w.Entra.AddResource("https://vault.azure.net")
 	w.Entra.AddResource("https://storage.azure.com")
-	w.Entra.AddResource(TokenExchangeAudience)
+	w.Entra.AddResource(TokenExchangeAudience, TokenExchangeAudience+"USGov", TokenExchangeAudience+"China")
 	if _, err := w.Entra.RegisterApp(App{ClientID: ClientID, Name: AppName, Tenants: []string{TenantID}}); err != nil {
 		return err
 	}
