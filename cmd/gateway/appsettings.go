@@ -63,7 +63,11 @@ func translate(name string, text []byte, env routes.Env) (*draft, error) {
 		return nil, err
 	}
 	d.credentials = chain(app, who)
-	d.routes = downstream(all)
+	cloud, err := d.cloud(env)
+	if err != nil {
+		return nil, err
+	}
+	d.routes = downstream(all, cloud)
 	return d, nil
 }
 

@@ -17,36 +17,28 @@ type api struct {
 }
 
 // downstream makes a route of each downstream API.
-func downstream(all settings) []item {
+func downstream(all settings, cloud string) []item {
 	var out []item
 	used := map[string]bool{}
 	for _, a := range apis(all) {
-		r := a.route()
-		label := r.value("name")
-		if label == "" {
-			label = r.value("preset")
-		}
-		for n, base := 2, label; used[label]; n++ {
-			label = fmt.Sprintf("%s-%d", base, n)
-		}
-		used[label] = true
-		if label != r.value("preset") {
-			r.rename(label)
-		}
+		r := a.route(cloud)
+		r.rename(unused(r.label(), used))
 		out = append(out, r)
 	}
 	return out
 }
 
-// rename sets the route's name, behind its preset when it has one.
+// rename gives the route a label: its name, unless the preset says as much.
 func (it *item) rename(label string) {
-	for i := range it.pairs {
-		if it.pairs[i].key == "name" {
-			it.pairs[i].value = scalar(label)
-			return
-		}
+	if label == it.label() {
+		return
 	}
-	it.pairs = slices.Insert(it.pairs, 1, pair{key: "name", value: scalar(label)})
+	name := pair{key: "name", value: scalar(label)}
+	if i := slices.IndexFunc(it.pairs, func(p pair) bool { return p.key == "name" }); i >= 0 {
+		it.pairs[i] = name
+		return
+	}
+	it.pairs = slices.Insert(it.pairs, 1, name)
 }
 
 // apis finds the sections with a BaseUrl, under the names that the library's
@@ -79,14 +71,14 @@ func apis(all settings) []api {
 }
 
 // route describes the API; it is commented out where something is missing.
-func (a api) route() item {
+func (a api) route(cloud string) item {
 	u, err := url.Parse(a.base)
 	if err != nil || u.Host == "" {
 		return item{off: true, comments: []string{"The settings have the API " + a.name + " with a BaseUrl that is no URL."}, pairs: []pair{{key: "name", value: scalar(slug(a.name))}}}
 	}
 	it := item{comments: []string{fmt.Sprintf("The API %s, whose BaseUrl was %s://%s%s.", a.name, u.Scheme, u.Host, u.EscapedPath())}}
 	host := strings.TrimSuffix(strings.ToLower(u.Host), ":443")
-	if name, needsHost := presetOf(host); name != "" {
+	if name, needsHost := presetOf(host, cloud); name != "" {
 		it.pairs = []pair{{key: "preset", value: name}}
 		if needsHost {
 			it.pairs = append(it.pairs, pair{key: "hosts", value: list([]string{host})})
