@@ -45,7 +45,7 @@ type engine struct {
 func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
 	e := &engine{log: log, file: file}
 	table := file.Table()
-	e.directory = authority.NewDirectory(authority.Options{Dialer: &e.hop, Version: version})
+	e.directory = authority.NewDirectory(authority.Options{Dialer: &e.hop, Version: version, Alarm: e.alarmed})
 	e.metrics = audit.NewMetrics(version, e.state)
 	store, err := tokens.New(tokens.Config{
 		Acquirer: e.directory, Entries: table.Cache.Entries, Memory: table.Cache.Memory, Observer: e,
@@ -81,6 +81,15 @@ func (n notice) String() string {
 	return n.text + "; " + n.remedy
 }
 
+// noticeOf is what was found about a credential.
+func noticeOf(f authority.Finding) notice {
+	return notice{fmt.Sprintf("credential %q: %s", f.Credential, f.Message), f.Remedy, f.Alarm}
+}
+
+// alarmed hears that a fallback took a credential's place, or gave it back.
+// The gauges follow by themselves.
+func (e *engine) alarmed(f authority.Finding) { e.report(noticeOf(f)) }
+
 func (e *engine) report(n notice) {
 	if n.alarm {
 		e.log.Error(n.text, "remedy", n.remedy)
@@ -105,7 +114,7 @@ func (e *engine) apply(table *routes.Table) []notice {
 		notices = append(notices, notice{text: "listen.admin_key: " + err.Error(), remedy: "put the key in place; it is read again at once", alarm: true})
 	}
 	for _, f := range e.directory.Replace(table.Credentials) {
-		notices = append(notices, notice{fmt.Sprintf("credential %q: %s", f.Credential, f.Message), f.Remedy, f.Alarm})
+		notices = append(notices, noticeOf(f))
 	}
 	g := gate.New(table, e.directory)
 	for _, err := range e.handler.Use(g, e.hop.dialer()) {

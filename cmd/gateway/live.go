@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/authority"
@@ -103,6 +104,7 @@ func questions(t *routes.Table, each []*routes.Credential) []question {
 type prober struct {
 	directory *authority.Directory
 	questions []question
+	diagnoses sync.Map // by name of credential: a func() []string that asks once
 }
 
 func newProber(e *engine) *prober {
@@ -144,12 +146,13 @@ func (p *prober) run(ctx context.Context, began func(question), done func(questi
 
 // ask gets one token and describes it, or its refusal.
 func (p *prober) ask(ctx context.Context, q question) tokenJSON {
-	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
+	patience, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
 	row := tokenJSON{Credential: q.credential.Name, Scope: q.scope, FallbackFor: q.fallbackFor, Routes: q.routes}
-	t, err := p.directory.Acquire(ctx, p.directory.Key(q.credential, q.scope), "")
+	t, err := p.directory.Acquire(patience, p.directory.Key(q.credential, q.scope), "")
 	if err != nil {
 		row.refused(err)
+		row.Diagnosis = p.diagnosis(ctx, q.credential.Name)
 		return row
 	}
 	row.granted(q.credential, t)
@@ -159,6 +162,13 @@ func (p *prober) ask(ctx context.Context, q question) tokenJSON {
 		}
 	}
 	return row
+}
+
+// diagnosis says what there is to compare of a credential that was refused. It
+// is asked for once, since it may read documents of the login host.
+func (p *prober) diagnosis(ctx context.Context, name string) []string {
+	once, _ := p.diagnoses.LoadOrStore(name, sync.OnceValue(func() []string { return p.directory.Diagnose(ctx, name) }))
+	return once.(func() []string)()
 }
 
 func (row *tokenJSON) granted(c *routes.Credential, t tokens.Token) {

@@ -85,11 +85,7 @@ func (e *engine) state() audit.State {
 		}
 	}
 	for _, c := range e.directory.Status() {
-		state := audit.CredentialState{Name: c.Name, Ready: c.Ready && (c.LastError == nil || !c.LastError.Refused())}
-		if c.Certificate != nil {
-			state.Expires = c.Certificate.NotAfter
-		}
-		s.Credentials = append(s.Credentials, state)
+		s.Credentials = append(s.Credentials, audit.CredentialState{Name: c.Name, Ready: c.Usable(), Expires: c.Expires, Fallback: c.Fallback != ""})
 	}
 	return s
 }
@@ -148,6 +144,13 @@ func (e *engine) Ready(route string, strict bool) admin.Readiness {
 func (e *engine) ailments() []string {
 	var list []string
 	for _, c := range e.directory.Status() {
+		if c.Fallback != "" {
+			why := c.Reason
+			if c.LastError != nil {
+				why = firstLine(c.LastError)
+			}
+			list = append(list, fmt.Sprintf("credential %s: the fallback %s is used in its place since %s: %s", c.Name, c.Fallback, c.Since.Format(time.RFC3339), why))
+		}
 		if c.Skew != 0 {
 			list = append(list, fmt.Sprintf("credential %s: %s", c.Name, skewed(c)))
 		}
