@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,7 @@ func TestReferenceIsGenerated(t *testing.T) {
 	for name, text := range map[string]string{
 		"routes.md": routesReference(), "errors.md": errorsReference(),
 		"metrics.md": metricsReference(), "commands.md": commandsReference(),
+		"presets.md": presetsReference(), "routes.schema.json": strings.TrimSpace(string(routes.Schema())) + "\n",
 	} {
 		path := filepath.Join("..", "..", "docs", "reference", name)
 		if *update {
@@ -51,8 +53,8 @@ func routesReference() string {
 	var b strings.Builder
 	b.WriteString(generated + "# routes.yaml\n\nFound at `--config`, else `$GATEWAY_CONFIG`, else `./routes.yaml`, else `/etc/gateway/routes.yaml`.\n" +
 		"Unknown and double keys are mistakes; all mistakes are told at once. Relative paths are relative to the file's own\n" +
-		"folder. `${NAME}` and `${NAME:-default}` are replaced in plain text, never inside secrets. A secret is `{env: NAME}`\n" +
-		"or `{file: PATH}`. Keys that begin with `x-` at the top are free for anchors.\n")
+		"folder. `${NAME}` and `${NAME:-default}` are replaced in plain text, never inside secrets. A secret is `{env: NAME}`,\n" +
+		"`{file: PATH}` or, with `--allow-exec`, `{exec: [/abs/cmd, arg]}`. Keys that begin with `x-` at the top are free for anchors.\n")
 	last := "-"
 	var refused []string
 	for _, f := range routes.Reference() {
@@ -91,6 +93,31 @@ func metricsReference() string {
 		"| metric | kind | labels | meaning |\n|---|---|---|---|\n")
 	for _, s := range audit.AllSeries() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.Name, s.Kind, strings.Join(s.Labels, ", "), s.Help)
+	}
+	return b.String()
+}
+
+func presetsReference() string {
+	var b strings.Builder
+	b.WriteString(generated + "# Presets\n\nWell-known APIs for `preset:` in a route. A host that begins with `*.` is one that everybody has one of: name yours\n" +
+		"under `hosts:`. `{host}` in an audience stands for the route's host; the scope is the audience with `/.default` behind it,\n" +
+		"every slash kept. A credential's `cloud` picks the column. `gateway presets NAME` prints what a preset stands for.\n")
+	for _, p := range routes.Presets() {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n", p.Name, p.Doc)
+		if p.Kind != "http" {
+			b.WriteString("\nNot reached by HTTP, so no route can have it.\n")
+		}
+		b.WriteString("\n| cloud | hosts | audience |\n|---|---|---|\n")
+		for _, c := range p.Clouds {
+			var hosts []string
+			for _, h := range slices.Concat(c.Hosts, c.Choices) {
+				hosts = append(hosts, "`"+h+"`")
+			}
+			fmt.Fprintf(&b, "| %s | %s | `%s` |\n", c.Cloud, strings.Join(hosts, " "), c.Audience)
+		}
+		if len(p.Quirks) > 0 {
+			b.WriteString("\n" + strings.Join(p.Quirks, "\n") + "\n")
+		}
 	}
 	return b.String()
 }
