@@ -98,17 +98,29 @@ func listPresets(cloud string, asJSON bool, s std) error {
 		return printJSON(s.out, rows)
 	}
 	w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "PRESET\tHOSTS\tAUDIENCE\tWHAT")
+	fmt.Fprintln(w, "PRESET\tAUDIENCE\tHOSTS")
 	for _, row := range rows {
 		for i, site := range row.Sites {
-			name, doc := row.Name, row.Doc
+			name, remark := row.Name, ""
 			if i > 0 {
-				name, doc = "", ""
+				name = ""
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", name, strings.Join(slices.Concat(site.Hosts, site.Choices), " "), site.Audience, doc)
+			if row.Kind != "http" {
+				remark = "   (not by HTTP)"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s%s\n", name, site.Audience, shortList(slices.Concat(site.Hosts, site.Choices)), remark)
 		}
 	}
 	return w.Flush()
+}
+
+// shortList is the beginning of a list that need not be whole.
+func shortList(list []string) string {
+	const enough = 3
+	if len(list) <= enough {
+		return strings.Join(list, " ")
+	}
+	return fmt.Sprintf("%s … %d more", strings.Join(list[:enough], " "), len(list)-enough)
 }
 
 func showPreset(name, cloud string, asJSON bool, s std) error {
