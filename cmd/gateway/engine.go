@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -218,6 +219,7 @@ func (h *hop) use(p *routes.EgressProxy) error {
 		return err
 	}
 	d.Forbid(h.own)
+	d.ForbidHosts(authority.IdentityEndpoints(os.LookupEnv)) // a call must not borrow this host's identity
 	h.from, h.pass = p, cfg.Password
 	h.current.Store(d)
 	return nil
