@@ -147,7 +147,7 @@ func callOnce(addr, target string) string {
 func trouble(ts *testscript.TestScript, _ bool, args []string) {
 	world := ts.Value("world").(*sandbox.World)
 	if args[0] == "recover" {
-		world.Entra.Recover()
+		world.Recover()
 		return
 	}
 	ts.Check(world.Trouble(args[0]))

@@ -182,7 +182,7 @@ func (sc *scene) obey(in io.Reader, s std) {
 		switch word := strings.TrimSpace(lines.Text()); word {
 		case "":
 		case "recover":
-			sc.world.Entra.Recover()
+			sc.world.Recover()
 			fmt.Fprintln(s.err, "recovered; the gateway asks again when its hold-off ends, or after gateway purge")
 		default:
 			if err := sc.world.Trouble(word); err != nil {
