@@ -103,7 +103,7 @@ func (e *engine) report(n notice) {
 func (e *engine) apply(table *routes.Table) []notice {
 	var notices []notice
 	for _, w := range table.Warnings {
-		notices = append(notices, notice{text: w.Field + ": " + w.Message, remedy: w.Remedy})
+		notices = append(notices, notice{text: fmt.Sprintf("%s:%d:%d: %s: %s", w.File, w.Line, w.Column, w.Field, w.Message), remedy: w.Remedy})
 	}
 	if err := e.log.Configure(audit.LogConfig{Level: table.Log.Level, Format: table.Log.Format, Access: table.Log.Access}); err != nil {
 		notices = append(notices, notice{text: err.Error(), alarm: true})

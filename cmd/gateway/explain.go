@@ -54,20 +54,22 @@ type explainFlags struct {
 
 // explanation is what explain --json prints.
 type explanation struct {
-	Allowed    bool   `json:"allowed"`
-	Door       string `json:"door"`
-	Code       string `json:"code,omitempty"`
-	Detail     string `json:"detail,omitempty"`
-	Remedy     string `json:"remedy,omitempty"`
-	Route      string `json:"route,omitempty"`
-	At         string `json:"at,omitempty"` // file and line of the route
-	Credential string `json:"credential,omitempty"`
-	Tenant     string `json:"tenant,omitempty"`
-	Endpoint   string `json:"token_endpoint,omitempty"`
-	Scope      string `json:"scope,omitempty"`
-	Upstream   string `json:"upstream,omitempty"`
-	URL        string `json:"url,omitempty"` // as the upstream sees it, without its query
-	Replay     int64  `json:"replay_bytes,omitempty"`
+	Allowed    bool     `json:"allowed"`
+	Door       string   `json:"door"`
+	Code       string   `json:"code,omitempty"`
+	Detail     string   `json:"detail,omitempty"`
+	Remedy     string   `json:"remedy,omitempty"`
+	Route      string   `json:"route,omitempty"`
+	At         string   `json:"at,omitempty"` // file and line of the route
+	Credential string   `json:"credential,omitempty"`
+	Tenant     string   `json:"tenant,omitempty"`
+	Endpoint   string   `json:"token_endpoint,omitempty"`
+	Fallback   []string `json:"fallback,omitempty"` // in line behind the credential
+	Scope      string   `json:"scope,omitempty"`
+	Second     string   `json:"second_scope,omitempty"` // of the token in a field of its own
+	Upstream   string   `json:"upstream,omitempty"`
+	URL        string   `json:"url,omitempty"` // as the upstream sees it, without its query
+	Replay     int64    `json:"replay_bytes,omitempty"`
 }
 
 // noKeys stands for the directory: to explain a call needs no secret.
@@ -132,7 +134,13 @@ func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, err
 	}
 	r, c := pass.Route, pass.Route.Credential
 	x.Allowed, x.Route, x.At = true, r.Name, fmt.Sprintf("%s:%d", table.Name, r.Line)
-	x.Credential, x.Tenant, x.Endpoint, x.Scope = c.Name, c.TenantID, c.Endpoint(), r.Scope
+	x.Credential, x.Tenant, x.Endpoint, x.Scope = c.Name, c.TenantID, source(c), r.Scope
+	for next := table.Credential(c.Fallback); next != nil; next = table.Credential(next.Fallback) {
+		x.Fallback = append(x.Fallback, next.Name)
+	}
+	if r.Second != nil {
+		x.Second = r.Second.Scope
+	}
 	x.Replay = r.Replay
 	x.Upstream = "https://" + pass.Authority.String()
 	if r.Upstream != nil {
@@ -140,6 +148,17 @@ func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, err
 	}
 	x.URL = "https://" + strings.TrimSuffix(pass.Authority.String(), ":443") + pass.Path
 	return x, nil
+}
+
+// source says where tokens of c come from, before anybody was asked.
+func source(c *routes.Credential) string {
+	switch {
+	case c.ManagedIdentity != nil:
+		return "the managed identity of this host"
+	case c.Issuer != "":
+		return "what the metadata of " + c.Issuer + " name"
+	}
+	return c.Endpoint()
 }
 
 // isOwn tells whether a is the gateway's own address, so that the call is one
@@ -174,7 +193,14 @@ func (x explanation) print(s std) error {
 		replay = fmt.Sprintf("one more try with a fresh token; bodies up to %d bytes are kept for it", x.Replay)
 	}
 	fmt.Fprintf(w, "door\t%s\nallowed\tyes\ncaller\tanyone who can reach the listener\nroute\t%s\t%s\n", x.Door, x.Route, x.At)
-	fmt.Fprintf(w, "credential\t%s\ntoken from\t%s\nscope\t%s\nsends to\t%s\nas\t%s\non 401\t%s\n",
-		x.Credential, x.Endpoint, orDash(x.Scope), x.Upstream, x.URL, replay)
+	fmt.Fprintf(w, "credential\t%s\n", x.Credential)
+	if len(x.Fallback) > 0 {
+		fmt.Fprintf(w, "if refused\t%s\n", strings.Join(x.Fallback, ", then "))
+	}
+	fmt.Fprintf(w, "token from\t%s\nscope\t%s\n", x.Endpoint, orDash(x.Scope))
+	if x.Second != "" {
+		fmt.Fprintf(w, "and for\t%s\n", x.Second)
+	}
+	fmt.Fprintf(w, "sends to\t%s\nas\t%s\non 401\t%s\n", x.Upstream, x.URL, replay)
 	return w.Flush()
 }
