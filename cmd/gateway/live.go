@@ -151,8 +151,9 @@ func (p *prober) ask(ctx context.Context, q question) tokenJSON {
 	row := tokenJSON{Credential: q.credential.Name, Scope: q.scope, FallbackFor: q.fallbackFor, Routes: q.routes}
 	t, err := p.directory.Acquire(patience, p.directory.Key(q.credential, q.scope), "")
 	if err != nil {
-		row.refused(err)
-		row.Diagnosis = p.diagnosis(ctx, q.credential.Name)
+		if row.refused(err) {
+			row.Diagnosis = p.diagnosis(ctx, q.credential.Name)
+		}
 		return row
 	}
 	row.granted(q.credential, t)
@@ -180,15 +181,18 @@ func (row *tokenJSON) granted(c *routes.Credential, t tokens.Token) {
 	row.Remark = roleRemark(c, t)
 }
 
-func (row *tokenJSON) refused(err error) {
+// refused describes err, and tells whether there is something to compare: with
+// nothing to be sent, err says all.
+func (row *tokenJSON) refused(err error) (sent bool) {
 	row.Error, row.long = err.Error(), err.Error()
 	var answer *authority.Error
 	if !errors.As(err, &answer) {
-		return
+		return false
 	}
 	row.Error, row.long = answer.Error(), answer.Explain()
 	row.Code, row.AADSTS, row.Detail, row.Remedy = answer.Code, answer.AADSTS, answer.Detail, answer.Remedy
 	row.Correlation, row.Trace = answer.CorrelationID, answer.TraceID
+	return answer.Host != ""
 }
 
 // String is the row for a person: one line, and beneath a refusal what
