@@ -146,16 +146,26 @@ func (e *engine) warm() {
 	seen := map[tokens.Key]bool{}
 	g := e.gate.Load()
 	for _, r := range g.Table().Routes {
-		k := g.Key(r)
-		if seen[k] {
-			continue
+		for _, k := range keys(g, r) {
+			if seen[k] {
+				continue
+			}
+			seen[k] = true
+			go func() {
+				// Whatever comes of it, Acquired reports it.
+				_, _, _ = e.store.Token(context.Background(), k)
+			}()
 		}
-		seen[k] = true
-		go func() {
-			// Whatever comes of it, Acquired reports it.
-			_, _, _ = e.store.Token(context.Background(), k)
-		}()
 	}
+}
+
+// keys are those of the tokens that a call of r needs.
+func keys(g *gate.Gate, r *routes.Route) []tokens.Key {
+	all := []tokens.Key{g.Key(r)}
+	if second, ok := g.SecondKey(r); ok {
+		all = append(all, second)
+	}
+	return all
 }
 
 // Lookup implements [tokens.Observer].

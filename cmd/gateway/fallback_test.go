@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-13b04e61/gateway/admin"
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/sandbox"
@@ -116,5 +117,48 @@ func TestARowForAPersonSaysWhatTheRowForAMachineSays(t *testing.T) {
 	row = tokenJSON{Credential: "a", long: "credential \"a\" is not ready: x\n  Do: y"}
 	if got, want := row.String(), "credential a, scope - is not ready: x\n    Do: y\n"; got != want {
 		t.Errorf("String() = %q, want %q", got, want)
+	}
+}
+
+// TestReadinessCountsTheSecondTokenToo has a route whose API wants a token for
+// another one beside its own.
+func TestReadinessCountsTheSecondTokenToo(t *testing.T) {
+	world, err := sandbox.Start(sandbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer world.Close()
+	world.Entra.AddResource("2ff814a6-3304-4ab8-85cb-cd0e6f879c1d")
+	p := &place{t, world, t.TempDir()}
+	p.file("secret", world.Secret())
+	p.file("routes.yaml", "version: 1\ncredentials:\n  default: {"+p.app("cloud: usgov, client_secret: {file: secret}")+`}
+routes:
+  - preset: databricks
+    hosts: [adb-1.2.databricks.azure.us]
+    set_headers: {X-Databricks-Azure-Workspace-Resource-Id: /subscriptions/x}
+`)
+	file, err := routes.Open(filepath.Join(p.dir, "routes.yaml"), os.LookupEnv)
+	p.must(err)
+	e, _, err := quietEngine(file)
+	p.must(err)
+	defer e.Close()
+	fetch := func() {
+		g := e.gate.Load()
+		for _, k := range keys(g, g.Table().Routes[0]) {
+			_, _, _ = e.store.Token(t.Context(), k) // readiness tells what came of it
+		}
+	}
+	fetch()
+	if got := e.Ready("", false); got.Ready || !strings.Contains(strings.Join(got.Degraded, "\n"), "route databricks: ") {
+		t.Errorf("without the second token readiness = %+v, want not ready and the route named", got)
+	}
+	world.Entra.AddResource("https://management.usgovcloudapi.net")
+	e.Purge(admin.Selection{})
+	fetch()
+	if got := e.Ready("", true); !got.Ready {
+		t.Errorf("with both tokens readiness = %+v, want ready", got)
+	}
+	if got := e.state().Tokens; len(got) != 2 || got[1].Scope != "https://management.usgovcloudapi.net/.default" {
+		t.Errorf("tokens of the gauges = %+v, want both", got)
 	}
 }

@@ -76,12 +76,13 @@ func (e *engine) state() audit.State {
 	seen := map[audit.TokenState]bool{}
 	g := e.gate.Load()
 	for _, r := range g.Table().Routes {
-		k := g.Key(r)
-		label := audit.TokenState{Credential: k.Credential, Scope: k.Scope}
-		if info, ok := e.store.Peek(k); ok && info.Cached && !seen[label] {
-			seen[label] = true
-			label.Expires = info.Expires
-			s.Tokens = append(s.Tokens, label)
+		for _, k := range keys(g, r) {
+			label := audit.TokenState{Credential: k.Credential, Scope: k.Scope}
+			if info, ok := e.store.Peek(k); ok && info.Cached && !seen[label] {
+				seen[label] = true
+				label.Expires = info.Expires
+				s.Tokens = append(s.Tokens, label)
+			}
 		}
 	}
 	for _, c := range e.directory.Status() {
@@ -109,16 +110,24 @@ func (e *engine) Ready(route string, strict bool) admin.Readiness {
 		}
 		found = true
 		total++
-		k := g.Key(rt)
-		switch info, _ := e.store.Peek(k); {
-		case info.Failing && !info.Usable:
-			r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: %s", rt.Name, firstLine(info.Err)))
+		var lost, stale *tokens.Info
+		for _, k := range keys(g, rt) {
+			switch info, _ := e.store.Peek(k); {
+			case info.Failing && !info.Usable:
+				lost = &info
+			case info.Failing:
+				stale = &info
+			}
+		}
+		switch {
+		case lost != nil:
+			r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: %s", rt.Name, firstLine(lost.Err)))
 		case !proven:
 			r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: credential %s has got no token yet", rt.Name, rt.Credential.Name))
 		default:
 			working++
-			if info.Failing {
-				r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: served with a token that cannot be refreshed now: %s", rt.Name, firstLine(info.Err)))
+			if stale != nil {
+				r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: served with a token that cannot be refreshed now: %s", rt.Name, firstLine(stale.Err)))
 			}
 		}
 	}
