@@ -50,3 +50,26 @@ func TestFilesAndNothingAreNoTerminals(t *testing.T) {
 		t.Error("a file counts as a terminal")
 	}
 }
+
+// TestNoColorIsObeyed looks at a character device, which a terminal is.
+func TestNoColorIsObeyed(t *testing.T) {
+	device, err := os.OpenFile("/dev/zero", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	for _, test := range []struct {
+		term, noColor       string
+		overwrite, coloured bool
+	}{
+		{"xterm", "", true, true},
+		{"xterm", "1", true, false},
+		{"dumb", "", false, false},
+	} {
+		t.Setenv("TERM", test.term)
+		t.Setenv("NO_COLOR", test.noColor)
+		if sc := newScreen(std{device, device}); sc.overwrite != test.overwrite || sc.coloured != test.coloured {
+			t.Errorf("TERM=%s NO_COLOR=%s: overwrite %v, coloured %v, want %v, %v", test.term, test.noColor, sc.overwrite, sc.coloured, test.overwrite, test.coloured)
+		}
+	}
+}
