@@ -24,6 +24,7 @@ type history struct {
 	since    time.Time  // when it took over
 	retest   time.Time  // when the credential itself is tried again
 	alarmed  string     // the fallback that the alarm told of last; "" once all was well
+	changed  bool       // the credential is another one than the alarm was about
 }
 
 // newHistory is empty. read is when the source was last read in vain, or zero.
@@ -31,11 +32,12 @@ func newHistory(read time.Time) *history {
 	return &history{turn: make(chan struct{}, 1), read: read}
 }
 
-// forgive has the credential tried at once, as it is another one now.
+// forgive begins anew, as the credential is another one now: it may still have
+// a token, so that nobody would ask with it for long.
 func (h *history) forgive() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.retest = time.Time{}
+	h.fallback, h.since, h.retest, h.changed = "", time.Time{}, time.Time{}, true
 }
 
 // inUse returns the member of chain that is used in place of its first, and
@@ -72,7 +74,7 @@ func (h *history) works() (instead string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	instead = h.alarmed
-	h.fallback, h.alarmed, h.since, h.retest = "", "", time.Time{}, time.Time{}
+	h.fallback, h.alarmed, h.since, h.retest, h.changed = "", "", time.Time{}, time.Time{}, false
 	return instead
 }
 
@@ -91,8 +93,8 @@ func (h *history) replaced(fallback string, tested bool, now time.Time) (news bo
 	if tested {
 		h.retest = now.Add(retestInterval)
 	}
-	news = h.alarmed != fallback
-	h.alarmed = fallback
+	news = h.alarmed != fallback || h.changed
+	h.alarmed, h.changed = fallback, false
 	return news
 }
 

@@ -180,6 +180,28 @@ func TestAMendedCredentialIsTestedAtOnceAfterAReload(t *testing.T) {
 	})
 }
 
+func TestACredentialThatWasReplacedIsNoLongerSaidToBeFallenBackFrom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, b := newOffice(t, "older"), &bell{}
+		creds := chained(t, "newer", "older")
+		d := authority.NewDirectory(authority.Options{Dialer: o.way, Alarm: b.ring})
+		d.Replace(creds)
+		succeeds(t, d, creds[0])
+		if st := statusOf(t, d, "newer"); st.Fallback != "older" {
+			t.Fatalf("Fallback = %q, want older", st.Fallback)
+		}
+		overwrite(t, creds[0].ClientSecret.File, "another")
+		d.Replace(creds)
+		if st := statusOf(t, d, "newer"); st.Fallback != "" || !st.Since.IsZero() {
+			t.Errorf("Fallback = %q since %v of a secret that nobody has refused", st.Fallback, st.Since)
+		}
+		succeeds(t, d, creds[0])
+		if st := statusOf(t, d, "newer"); st.Fallback != "older" || len(b.heard()) != 2 {
+			t.Errorf("Fallback = %q after %q; want older, and an alarm for each secret that was refused", st.Fallback, b.heard())
+		}
+	})
+}
+
 func TestACredentialThatCannotBeLoadedFallsBackToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, b := newOffice(t, "older"), &bell{}

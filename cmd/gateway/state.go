@@ -194,11 +194,11 @@ func (e *engine) AdminKey() secrets.Secret {
 
 // Purge implements [admin.Gateway].
 func (e *engine) Purge(s admin.Selection) admin.Purged {
-	n := e.store.Purge(func(k tokens.Key) bool {
-		return (s.Credential == "" || k.Credential == s.Credential) &&
-			(s.Tenant == "" || strings.EqualFold(k.Tenant, s.Tenant)) &&
-			(s.Scope == "" || k.Scope == s.Scope)
-	})
+	of := func(k tokens.Key) bool {
+		return (s.Credential == "" || k.Credential == s.Credential) && (s.Tenant == "" || strings.EqualFold(k.Tenant, s.Tenant))
+	}
+	n := e.store.Purge(func(k tokens.Key) bool { return of(k) && (s.Scope == "" || k.Scope == s.Scope) })
+	n += e.handler.Purge(of) // those of registries, whatever they were exchanged from
 	e.log.Info("tokens purged", "tokens", n, "credential", s.Credential, "tenant", s.Tenant, "scope", s.Scope)
 	return admin.Purged{Tokens: n}
 }
