@@ -31,7 +31,7 @@ func TestSettingsAreReadAsASPNETReadsThem(t *testing.T) {
 	if got := app.section("Deep").get("N"); got != "12345678901234567890" {
 		t.Errorf("get(N) = %q", got)
 	}
-	for _, bad := range []string{"", "[", `{"a": 1} x`, `{"a" 1}`, strings.Repeat("[", 100) + strings.Repeat("]", 100), `{"a": "unended`} {
+	for _, bad := range []string{"", "[", `{"a": 1} x`, `{"a" 1}`, strings.Repeat("[", 100) + strings.Repeat("]", 100), "[" + strings.Repeat("1,", 20_000) + "1]", `{"a": "unended`} {
 		if _, err := readSettings([]byte(bad)); err == nil {
 			t.Errorf("readSettings(%q) took it", bad)
 		}

@@ -90,7 +90,10 @@ func writeNew(path, text string) error {
 		return err
 	}
 	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path)) // half a file is none
+	}
+	return nil
 }
 
 // schemaNear is what the modeline of a file at path points to: a schema beside

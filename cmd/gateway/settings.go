@@ -14,6 +14,7 @@ import (
 const (
 	maxSettings      = 1 << 20 // bytes of an appsettings.json
 	maxSettingsDepth = 64
+	maxSettingsCount = 10_000
 )
 
 // setting is one value, under the path of its keys. The index of a list is a
@@ -35,6 +36,9 @@ func readSettings(text []byte) (settings, error) {
 	dec.UseNumber()
 	var out settings
 	if err := out.read(dec, nil); err != nil {
+		if errors.Is(err, errTooMuch) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("it is no JSON: trouble near byte %d", dec.InputOffset())
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
@@ -43,12 +47,12 @@ func readSettings(text []byte) (settings, error) {
 	return out, nil
 }
 
-var errTooDeep = errors.New("nested too deeply")
+var errTooMuch = errors.New("more, or nested more deeply, than settings are")
 
 // read adds the next value of dec, which stands at path.
 func (s *settings) read(dec *json.Decoder, path []string) error {
-	if len(path) > maxSettingsDepth {
-		return errTooDeep
+	if len(path) > maxSettingsDepth || len(*s) >= maxSettingsCount {
+		return errTooMuch
 	}
 	t, err := dec.Token()
 	if err != nil {
@@ -157,8 +161,10 @@ func (s settings) get(key string) string {
 // keys lists the names of what s holds, each once.
 func (s settings) keys() []string {
 	var out []string
+	seen := map[string]bool{}
 	for _, x := range s {
-		if len(x.path) > 0 && !slices.ContainsFunc(out, func(k string) bool { return strings.EqualFold(k, x.path[0]) }) {
+		if len(x.path) > 0 && !seen[strings.ToLower(x.path[0])] {
+			seen[strings.ToLower(x.path[0])] = true
 			out = append(out, x.path[0])
 		}
 	}
