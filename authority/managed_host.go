@@ -229,20 +229,21 @@ func newHost(p platform, variable, endpoint, secret string) (*host, error) {
 		return &host{platform: p, endpoint: u, secret: secrets.New(secret)}, nil
 	}
 	return nil, &trouble{
-		what: fmt.Sprintf("%s names %q, which is refused: it must be https, or http on a loopback or link-local address",
+		what: fmt.Sprintf("%s names %q, which is refused: it must be https, or http on a loopback, link-local or private address",
 			variable, cut(u.Scheme+"://"+u.Host, 256)),
 		remedy: "find out who sets " + variable + "; " + p.title + " names an address of this machine",
 	}
 }
 
-// nearby tells whether host is this machine, or right beside it.
+// nearby tells whether host is this machine, or right beside it. Some stamps of
+// App Service name an address of their private network.
 func nearby(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return loopback(strings.ToLower(host)) || err == nil && addr.Unmap().IsLinkLocalUnicast()
+	return loopback(strings.ToLower(host)) || err == nil && (addr.Unmap().IsLinkLocalUnicast() || addr.Unmap().IsPrivate())
 }
 
 var (
-	errNotNearby = errors.New("the address is neither loopback nor link-local")
+	errNotNearby = errors.New("the address is none of loopback, link-local and private")
 	errPin       = errors.New("the certificate does not have the thumbprint of IDENTITY_SERVER_THUMBPRINT")
 )
 

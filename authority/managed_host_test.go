@@ -94,7 +94,7 @@ func TestWhatAPlatformCannotGiveIsRefusedWithTheReason(t *testing.T) {
 		{"Azure ML, object", ml, object, []string{"Azure ML", "object_id", "client ID only"}},
 		{"Azure ML, resource", ml, resource, []string{"Azure ML", "resource_id"}},
 		{"foreign host", map[string]string{"IDENTITY_ENDPOINT": "http://tokens.example/msi", "IDENTITY_HEADER": "m4rker"}, client, []string{"IDENTITY_ENDPOINT", "http://tokens.example", "https"}},
-		{"private address", map[string]string{"IDENTITY_ENDPOINT": "http://10.0.0.7/msi", "IDENTITY_HEADER": "m4rker"}, client, []string{"IDENTITY_ENDPOINT", "10.0.0.7"}},
+		{"public address", map[string]string{"IDENTITY_ENDPOINT": "http://192.0.2.7/msi", "IDENTITY_HEADER": "m4rker"}, client, []string{"IDENTITY_ENDPOINT", "192.0.2.7"}},
 		{"foreign ML", with(ml, "MSI_ENDPOINT", "http://8.8.8.8/x"), routes.ManagedIdentity{}, []string{"MSI_ENDPOINT", "8.8.8.8"}},
 		{"foreign IMDS", map[string]string{"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://imds.example"}, client, []string{"AZURE_POD_IDENTITY_AUTHORITY_HOST", "imds.example"}},
 		{"foreign Arc", with(arc, "IDENTITY_ENDPOINT", "http://127.0.0.1.example/"), routes.ManagedIdentity{}, []string{"IDENTITY_ENDPOINT", "127.0.0.1.example"}},
@@ -311,10 +311,10 @@ func TestIMDSHasFiveRequestsUnderWayAtMost(t *testing.T) {
 func TestWithoutTLSOnlyNearbyAddressesAreDialled(t *testing.T) {
 	p := newIMDS(graph).start(t)
 	for address, nearby := range map[string]bool{
-		p.Listener.Addr().String(): true, "192.0.2.1:80": false, "10.0.0.1:80": false, "[2001:db8::1]:80": false, "[::ffff:192.0.2.1]:80": false,
+		p.Listener.Addr().String(): true, "192.0.2.1:80": false, "[2001:db8::1]:80": false, "[::ffff:192.0.2.1]:80": false,
 	} {
 		err := authority.DialAsHost(t.Context(), p.URL, address)
-		if got := err == nil; got != nearby || !nearby && !strings.Contains(err.Error(), "neither loopback nor link-local") {
+		if got := err == nil; got != nearby || !nearby && !strings.Contains(err.Error(), "none of loopback, link-local and private") {
 			t.Errorf("dialling %s: %v, want %t", address, err, nearby)
 		}
 	}

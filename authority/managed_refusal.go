@@ -133,7 +133,7 @@ func (m *managedIdentity) silent(err error, p proof) *Error {
 		e.Hint = where + " shows a certificate that IDENTITY_SERVER_THUMBPRINT does not name"
 		e.Remedy = "restart the code package, so that it gets the thumbprint of the present certificate; if it lasts, find out who answers there"
 	case errors.Is(err, errNotNearby):
-		e.Hint = where + " has an address that is neither loopback nor link-local, to which nothing is sent without TLS"
+		e.Hint = where + " has an address that is none of loopback, link-local and private, to which nothing is sent without TLS"
 		e.Remedy = "look at this machine's hosts file and resolver"
 	case untrusted(err):
 		e.Hint, e.Remedy = where+" shows a TLS certificate that is not trusted", "find out who answers there"
