@@ -110,7 +110,7 @@ func dataRows() []api {
 		usgov:  append(takes("https://appconfig.azure.us", "*.azconfig.azure.us"), takes("https://azconfig.azure.us")...),
 		china:  append(takes("https://appconfig.azure.cn", "*.azconfig.azure.cn"), takes("https://azconfig.azure.cn")...),
 	}, {
-		name: "acr", doc: "Container Registry.", appID: "6a0ec4d3-30cb-4a83-91c0-ae56bc0e3d26",
+		name: "acr", doc: "Container Registry; its layers come from a storage host that it redirects to, by links that need no token.", appID: "6a0ec4d3-30cb-4a83-91c0-ae56bc0e3d26",
 		public: takes("https://containerregistry.azure.net", "*.azurecr.io"),
 		usgov:  takes("https://containerregistry.azure.net", "*.azurecr.us"),
 		china:  takes("https://containerregistry.azure.net", "*.azurecr.cn"),

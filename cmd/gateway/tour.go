@@ -66,7 +66,7 @@ func (sc *scene) tour(ctx context.Context, trouble string, s std) error {
 		fmt.Fprintf(s.out, "%d of %d steps did not hold\n", failed, len(steps))
 		return errNo
 	}
-	fmt.Fprintf(s.out, "all %d steps held\n", len(steps))
+	fmt.Fprintf(s.out, "%d of %d steps held\n", len(steps), len(steps))
 	return nil
 }
 
