@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/seed-13b04e61/gateway/sandbox"
@@ -18,10 +19,11 @@ import (
 // release. It returns its URL.
 func newSlowUpstream(t testing.TB, inside, release chan struct{}) string {
 	t.Helper()
+	tell := sync.OnceFunc(func() { close(inside) }) // a client may call again
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "begun, ")
 		_ = http.NewResponseController(w).Flush()
-		close(inside)
+		tell()
 		select {
 		case <-release:
 		case <-r.Context().Done():
