@@ -19,7 +19,7 @@ const module = "github.com/seed-13b04e61/gateway"
 // only, so never one beside it.
 var floors = map[string]int{
 	"secrets": 0, "audit": 0, "sandbox": 0,
-	"egress": 1, "routes": 1, "tokens": 1,
+	"egress": 1, "routes": 1, "tokens": 1, "certs": 1,
 	"gate": 2, "authority": 2,
 	"proxy": 3, "admin": 3,
 	"cmd/gateway": 4,
@@ -30,8 +30,13 @@ var sealed = []string{"secrets", "audit", "sandbox"}
 
 // homes is where each library lives. Tests are guests anywhere.
 var homes = map[string][]string{
-	"github.com/golang-jwt/jwt":              {"authority", "sandbox"},
-	"github.com/hashicorp/golang-lru":        {"tokens"},
+	"github.com/golang-jwt/jwt":              {"authority", "gate", "sandbox"},
+	"github.com/MicahParks/keyfunc":          {"gate"},
+	"github.com/caddyserver/certmagic":       {"certs"},
+	"go.uber.org/zap":                        {"certs"},
+	"golang.org/x/time":                      {"proxy", "gate"},
+	"gopkg.in/natefinch/lumberjack":          {"audit"},
+	"github.com/hashicorp/golang-lru":        {"tokens", "gate"},
 	"github.com/rs/zerolog":                  {"audit"},
 	"github.com/prometheus/client_golang":    {"audit"},
 	"github.com/fsnotify/fsnotify":           {"secrets"},

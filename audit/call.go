@@ -47,7 +47,15 @@ type Event struct {
 
 	Route      string
 	Caller     string
+	CallerHow  string // by what it was known: api_key, client_certificate, jwt, uid
 	Credential string
+	Tenant     string // that the call chose; "" for the credential's own
+	Rule       int    // line of the allow rule that decided; 0: none
+	WouldDeny  string // mode report: what would have been refused
+	Template   string // of the path: the pattern that allowed it; "" for none
+
+	TokenID         string // uti of the token, else the first 8 bytes of its SHA-256 in hex
+	UpstreamRequest string // the upstream's request-id, for its own log
 
 	TokenSource string        // as in Gateway-Token-Source; "" when no token was asked for
 	TokenWait   time.Duration // time spent waiting for tokens

@@ -6,6 +6,8 @@ package gate
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/routes"
@@ -17,15 +19,24 @@ type Code string
 
 // The refusals that are decided here.
 const (
-	RouteUnknown Code = "route_unknown"
-	EgressDenied Code = "egress_denied"
+	RouteUnknown    Code = "route_unknown"
+	EgressDenied    Code = "egress_denied"
+	CallerUnknown   Code = "caller_unknown"
+	CallerForbidden Code = "caller_forbidden"
+	RuleDenied      Code = "rule_denied"
+	TenantDenied    Code = "tenant_denied"
+	BadRequest      Code = "bad_request"
 )
 
-// Refusal is the answer no.
+// Refusal is the answer no. Detail and Remedy are for the caller; Cause is for
+// the operator's log alone, as it may say why a proof was not believed.
 type Refusal struct {
 	Code   Code
 	Detail string
 	Remedy string
+	Cause  string
+	// RetryAfter is set where the source of failed proofs is held off.
+	RetryAfter time.Duration
 }
 
 func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Detail }
@@ -34,7 +45,11 @@ func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Detail }
 type Target struct {
 	Door      audit.Door
 	Authority routes.Authority // canonical; unused on the reverse door
-	Path      string           // escaped, as it came
+	Method    string
+	Path      string         // escaped, as it came
+	Query     string         // raw
+	Header    http.Header    // read only, for the field that names a tenant; nil for none
+	Caller    *routes.Caller // as [Identifier.Identify] found it; nil: anonymous
 }
 
 // Pass is the answer yes.
@@ -43,6 +58,14 @@ type Pass struct {
 	Authority routes.Authority // of the upstream
 	Path      string           // escaped; what the upstream shall see
 	Key       tokens.Key
+	Rule      int    // line of the allow rule that decided; 0 when there was none
+	Denied    string // mode report: what would have been refused; "" when nothing
+	Tenant    string // that the call chose; "" for the credential's own
+	// Drop is a header field that goes no further; "" for none.
+	Drop string
+	// Batch: the body is a batch of Graph's, each of whose calls is judged
+	// before it is sent, by [Gate.AdmitBatch].
+	Batch bool
 	// SecondKey is that of a further token beside the first; zero when
 	// Route.Second is nil.
 	SecondKey tokens.Key

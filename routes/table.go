@@ -4,6 +4,7 @@
 package routes
 
 import (
+	"crypto/sha256"
 	"net/url"
 	"time"
 
@@ -16,11 +17,15 @@ type Table struct {
 	Name        string // the file's name as given
 	Listen      Listen
 	Credentials []*Credential // in the order of the file
-	Routes      []*Route      // in the order of the file: the first that matches decides
-	Egress      Egress
-	Cache       Cache
-	Log         Log
-	Warnings    []Mistake // lints that do not refuse the file
+	// Callers are who may call, in the order of the file; nil when the file has
+	// no such section: anyone who can reach a loopback or unix listener.
+	Callers  []*Caller
+	Routes   []*Route // in the order of the file: the first that matches and admits the caller decides
+	Egress   Egress
+	Cache    Cache
+	Audit    *Audit // nil: audit lines go where the log goes
+	Log      Log
+	Warnings []Mistake // lints that do not refuse the file
 
 	index index  // built by Parse
 	path  string // of the file, for Files
@@ -34,6 +39,98 @@ type Listen struct {
 	Health   string      // "" for none
 	Hosts    []string    // further names, host or host:port, canonical
 	Plain    bool        // off loopback without TLS, said out loud
+	TLS      *ListenTLS  // of the proxy port; nil: none
+}
+
+// ListenTLS is the proxy port's own certificate: exactly one of ACME and
+// CertificateFile is set.
+type ListenTLS struct {
+	ACME                     *ACME
+	CertificateFile, KeyFile string // KeyFile is "" when CertificateFile holds the key too
+	ClientCAFile             string // callers may show certificates of these CAs; "" asks for none
+	ClientCRLFile            string // of those that were revoked; "" for none
+}
+
+// ACME gets and renews the certificate (RFC 8555).
+type ACME struct {
+	Domains   []string // canonical names; at least one
+	Email     string
+	Directory string // URL, https or loopback http; "" is Let's Encrypt's
+	CAFile    string // trust for Directory; "" for the system's roots
+	Storage   string // folder; required
+	HTTP      string // address for HTTP-01 challenges; "" leaves TLS-ALPN-01 alone
+}
+
+// Caller is one who may call. At least one of APIKeys, the names of a
+// certificate, JWT and UID is set; any of them proves it.
+type Caller struct {
+	Name string // [A-Za-z0-9._-], up to 64
+	Line int
+
+	APIKeys        [][sha256.Size]byte // digests; several while a key is rotated
+	CertificateURI string              // a URI SAN, compared as it stands
+	CertificateDNS string              // a DNS SAN, lower case
+	JWT            *CallerJWT
+	UID            *uint32
+
+	Tenants []string // that it may choose where a route lets it, lower case
+	Limits  Limits
+}
+
+// CallerJWT is what a caller's token must say.
+type CallerJWT struct {
+	Issuer     string // exact; https, http for loopback only
+	Audience   string // exact
+	CAFile     string // trust for the issuer's documents
+	Algorithms []string
+	Claims     []ClaimRule // all must hold
+}
+
+// ClaimRule holds when the claim is one of Values, or a list with one of them.
+type ClaimRule struct {
+	Name   string
+	Values []string
+}
+
+// Limits bound a route's or a caller's calls. The zero value bounds nothing.
+type Limits struct {
+	Concurrency int   // calls under way at once; 0: no limit
+	Rate        Rate  // zero: no limit
+	MaxBody     int64 // bytes of a request's body; 0: no limit. Routes alone have it
+}
+
+// Rate is Calls in Per, which may come at once.
+type Rate struct {
+	Calls int
+	Per   time.Duration
+}
+
+// Rule is one entry of allow: a call is allowed if one of the entries allows
+// its method and its path.
+type Rule struct {
+	Line    int
+	Methods []string // upper case; nil: any
+	Paths   []Pattern
+}
+
+// TenantChoice lets a call say whose token it gets. Exactly one of Header, Path
+// and ByCaller is set. Whatever is chosen must be in the route's list, if there
+// is one, and in the caller's, if there are callers.
+type TenantChoice struct {
+	Header string // canonical name of the field that names the tenant; it goes no further
+	// Path is a template such as /t/{tenant}: the path's first segments, which
+	// are stripped before the path is judged and sent.
+	Path        string
+	ByCaller    bool // the caller's only tenant
+	Allowed     []string
+	AllowedFile string // one tenant a line, # begins a comment; read by whoever decides
+}
+
+// Audit is the file of audit lines.
+type Audit struct {
+	File    string
+	MaxSize int64 // bytes, then a new file is begun
+	Keep    int   // old files
 }
 
 // Credential is who the gateway is towards one token endpoint. Exactly one of
@@ -186,6 +283,20 @@ type Route struct {
 	Replay   int64 // bytes kept for the second try; 0: no second try
 	// ResponseHeaderTimeout is how long the upstream may take to answer.
 	ResponseHeaderTimeout time.Duration
+	// Callers may use this route; nil: any named caller, or anyone when the table
+	// has no callers.
+	Callers []*Caller
+	Paths   []Pattern // part of the match; nil: every path
+	// Allow judges after the match: nil allows everything; otherwise one of the
+	// rules has to hold.
+	Allow []Rule
+	// Report logs what Allow would refuse instead of refusing it.
+	Report bool
+	// FoldPaths: the API does not tell upper from lower case in paths, so that
+	// rules must not either.
+	FoldPaths bool
+	Tenant    *TenantChoice // nil: the credential's own tenant
+	Limits    Limits
 	// CookiesPass lets every Set-Cookie through, not only those of load balancers.
 	CookiesPass bool
 }
