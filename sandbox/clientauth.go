@@ -138,7 +138,7 @@ func (e *Entra) checkCertificate(x *exchange, t *jwt.Token, a *app) *refusal {
 		return refuse("invalid_client", 1000502, "The provided certificate is not within its specified validity period.")
 	}
 	p := jwt.NewParser(jwt.WithValidMethods([]string{t.Method.Alg()}), jwt.WithoutClaimsValidation())
-	if _, err := p.Parse(t.Raw, func(*jwt.Token) (any, error) { return cert.PublicKey, nil }); err != nil {
+	if _, err := p.Parse(t.Raw, func(*jwt.Token) (any, error) { return keyOf(cert), nil }); err != nil {
 		return badSignature("The provided signature value did not match the expected signature value.", cert)
 	}
 	// One string: a list is legal JWT, but no Microsoft library sends one, and

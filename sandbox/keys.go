@@ -1,11 +1,13 @@
 package sandbox
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // x5t is a SHA-1 thumbprint by definition, RFC 7517 §4.8
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -143,4 +145,25 @@ func seconds(claims jwt.MapClaims, name string) (t time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	return time.Unix(int64(f), 0), true
+}
+
+// keyOf returns the certificate's public key. That of a certificate whose
+// algorithm is RSASSA-PSS (RFC 4055 §1.2) crypto/x509 leaves nil.
+func keyOf(cert *x509.Certificate) crypto.PublicKey {
+	if cert.PublicKey != nil {
+		return cert.PublicKey
+	}
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	pss := asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}
+	if _, err := asn1.Unmarshal(cert.RawSubjectPublicKeyInfo, &info); err != nil || !info.Algorithm.Algorithm.Equal(pss) {
+		return nil
+	}
+	key, err := x509.ParsePKCS1PublicKey(info.Key.RightAlign())
+	if err != nil {
+		return nil
+	}
+	return key
 }
