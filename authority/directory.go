@@ -95,11 +95,7 @@ func (d *Directory) Replace(creds []*routes.Credential) []Finding {
 	d.replacing.Lock()
 	defer d.replacing.Unlock()
 
-	loads := make([]loading, 0, len(creds))
-	for _, c := range creds { // may take long: commands are run
-		id, findings, err := load(c, d.dialer, time.Now())
-		loads = append(loads, loading{c, id, findings, err})
-	}
+	loads := d.loadAll(creds)
 
 	d.swapping.Lock()
 	defer d.swapping.Unlock()
@@ -123,6 +119,27 @@ func (d *Directory) Replace(creds []*routes.Credential) []Finding {
 		}
 	}
 	return findings
+}
+
+// loadsAtOnce bounds the credentials that are loaded at the same time.
+const loadsAtOnce = 16
+
+// loadAll loads creds side by side: a command that prints a secret may take ten
+// seconds, and the doors open, or the table changes, after the last.
+func (d *Directory) loadAll(creds []*routes.Credential) []loading {
+	loads := make([]loading, len(creds))
+	turns := make(chan struct{}, loadsAtOnce)
+	var all sync.WaitGroup
+	for i, c := range creds {
+		turns <- struct{}{}
+		all.Go(func() {
+			id, findings, err := load(c, d.dialer, time.Now())
+			loads[i] = loading{c, id, findings, err}
+			<-turns
+		})
+	}
+	all.Wait()
+	return loads
 }
 
 // loading is what came of loading one credential.

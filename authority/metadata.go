@@ -18,9 +18,13 @@ import (
 const (
 	// metadataLife is how long an issuer's metadata is believed.
 	metadataLife = 24 * time.Hour
-	// metadataPause lies between two fetches at least, as long as there is
-	// something to work with.
+	// metadataPause lies at least between two fetches because of age, as long as
+	// there is something to work with.
 	metadataPause = 5 * time.Minute
+	// doubtPause lies at least between a fetch and one because the token endpoint
+	// does not do what one does, or the methods do not fit: a server that moved,
+	// or was mended, is found within a minute.
+	doubtPause = 30 * time.Second
 	// metadataTimeout bounds one fetch, of either document.
 	metadataTimeout = 10 * time.Second
 )
@@ -87,7 +91,7 @@ func (s *discovery) get(ctx context.Context, d *Directory, id *identity) (*metad
 
 // moved fetches the metadata again, as a request that was made by used failed
 // in a way that may come of its age, and tells whether it says something else
-// by now. It does so at most every five minutes.
+// by now. It does so at most every half a minute.
 func (s *discovery) moved(ctx context.Context, d *Directory, id *identity, used *metadata) bool {
 	s.mu.Lock()
 	now := time.Now()
@@ -96,7 +100,7 @@ func (s *discovery) moved(ctx context.Context, d *Directory, id *identity, used 
 		s.mu.Unlock()
 		return other
 	}
-	if s.under == nil && now.Sub(s.tried) < metadataPause {
+	if s.under == nil && now.Sub(s.tried) < doubtPause {
 		s.mu.Unlock()
 		return false
 	}

@@ -325,50 +325,6 @@ func TestMetadataIsKeptForADayAndLongerWhileItCannotBeHad(t *testing.T) {
 	})
 }
 
-func TestAMovedTokenEndpointIsFoundAgain(t *testing.T) {
-	for _, status := range []int{404, 401} {
-		synctest.Test(t, func(t *testing.T) {
-			i, d, c := bubble(t)
-			i.token = func(w http.ResponseWriter, r *http.Request) {
-				switch {
-				case r.URL.Path == "/v2/token":
-					_, _ = io.WriteString(w, good)
-				case status == 404:
-					w.WriteHeader(404)
-				default:
-					says(401, `{"error":"invalid_client"}`)(w, nil)
-				}
-			}
-			if got := fails(t, d, c); got.Status != status {
-				t.Errorf("error = %v", got)
-			}
-			if got := i.log(); got != fetched+", "+asked {
-				t.Errorf("asked %s: metadata that was fetched just now was fetched again", got)
-			}
-			i.set(rfc8414, strings.Replace(document(i.issuer, ""), "/oauth/token", "/v2/token", 1))
-			time.Sleep(5*time.Minute + time.Second)
-			succeeds(t, d, c)
-			if got := i.log(); got != asked+", "+fetched+", POST /v2/token basic" {
-				t.Errorf("asked %s", got)
-			}
-		})
-	}
-}
-
-func TestAMovedTokenEndpointIsLookedForEveryFiveMinutesAtMost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		i, d, c := bubble(t)
-		i.token = says(404, "")
-		for range 21 { // over ten minutes
-			fails(t, d, c)
-			time.Sleep(30 * time.Second)
-		}
-		if got := strings.Count(i.log(), "GET"); got != 3 {
-			t.Errorf("the metadata was fetched %d times, want 3", got)
-		}
-	})
-}
-
 func TestAServerThatHangsIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := authority.NewDirectory(authority.Options{Dialer: silence{}})

@@ -139,13 +139,19 @@ func (d *Directory) another(ctx context.Context, t try, proved time.Time) *ident
 		if fresh := d.reread(ctx, t.id, proved); fresh != nil {
 			return fresh
 		}
-	case t.err.Status != http.StatusNotFound:
+	case !t.err.noTokenEndpoint():
 		return nil
 	}
 	if t.id.discovery != nil && t.found != nil && t.id.discovery.moved(ctx, d, t.id, t.found) {
 		return t.id
 	}
 	return nil
+}
+
+// noTokenEndpoint tells whether what answered, or did not, need not be a token
+// endpoint any more: it said nothing that one says.
+func (e *Error) noTokenEndpoint() bool {
+	return e.Code == "" && e.AADSTS == 0 && e.Nature != tokens.Throttled && !errors.Is(e, context.Canceled)
 }
 
 // try is one request for a token and what came of it.
