@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -128,6 +132,110 @@ func TestSecretRemovedBeforeItsFileFollowsCostsNoCall(t *testing.T) {
 	}
 	if out, code := g.command(t, "purge", "--admin", g.admin); code != 0 {
 		t.Errorf("gateway purge: exit %d with %s", code, out)
+	}
+	l.finish(t)
+}
+
+// Between the two files the key is not the certificate's: the last good pair
+// has to do, whichever comes first, and whoever asks for a token meanwhile.
+func TestCertificateAndKeyThatAreWrittenOneAfterTheOtherFailNoCall(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]string{{"app.pem", "app.key"}, {"app.key", "app.pem"}} {
+		t.Run(order[0]+" first", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, sandbox.Options{})
+			old, next := newAppCertificate(t), newAppCertificate(t)
+			for _, c := range []appCertificate{old, next} {
+				if err := w.Entra.AddCertificate(sandbox.ClientID, c.cert); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := graphSetup(w, "")
+			s.Config = strings.Replace(s.Config, "client_secret: {file: client-secret}", "client_certificate: {file: app.pem, key_file: app.key}", 1)
+			s.Files = map[string]string{"app.pem": old.certPEM, "app.key": old.keyPEM}
+			g := start(t, s)
+			g.ready(t)
+			l := begin(t, g, "/graph/v1.0/$echo/load")
+			purge := func() {
+				t.Helper()
+				if out, code := g.command(t, "purge", "--admin", g.admin); code != 0 {
+					t.Errorf("gateway purge: exit %d with %s", code, out)
+				}
+			}
+			texts := map[string]string{"app.pem": next.certPEM, "app.key": next.keyPEM}
+			replaceFile(t, filepath.Join(g.dir, order[0]), texts[order[0]])
+			eventually(t, "the log tells that the two do not fit", func() bool {
+				return strings.Contains(g.stdout.String(), "does not belong to the certificate")
+			})
+			purge()
+			out, code := g.command(t, "check")
+			if code != 0 || !strings.Contains(out, "does not belong") {
+				t.Errorf("check: exit %d with %s", code, out)
+			}
+			replaceFile(t, filepath.Join(g.dir, order[1]), texts[order[1]])
+			eventually(t, "the new pair is used", func() bool {
+				purge()
+				all := w.Entra.Assertions()
+				return len(all) > 0 && thumbprint(all[len(all)-1].Header) == next.sha256Thumbprint
+			})
+			if v := g.metric(t, "gateway_credential_ready", `credential="default"`); v != 1 {
+				t.Errorf("gateway_credential_ready = %v, want 1", v)
+			}
+			l.finish(t)
+		})
+	}
+}
+
+// thumbprint is that of the certificate that an assertion names, in hex.
+func thumbprint(header map[string]any) string {
+	text, _ := header["x5t#S256"].(string)
+	sum, _ := base64.RawURLEncoding.DecodeString(text)
+	return hex.EncodeToString(sum)
+}
+
+// As Kubernetes mounts a Secret: app.pem -> ..data/app.pem, ..data -> a folder.
+func TestCertificateInASwappedFolderIsFollowedUnderLoad(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Options{})
+	s := graphSetup(w, "")
+	s.Dir = t.TempDir()
+	publish := func(generation int) appCertificate {
+		t.Helper()
+		c := newAppCertificate(t)
+		if err := w.Entra.AddCertificate(sandbox.ClientID, c.cert); err != nil {
+			t.Fatal(err)
+		}
+		folder := fmt.Sprintf("..%d", generation)
+		if err := os.Mkdir(filepath.Join(s.Dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(s.Dir, folder, "app.pem"), c.certPEM)
+		write(t, filepath.Join(s.Dir, folder, "app.key"), c.keyPEM)
+		if err := errors.Join(os.Symlink(folder, filepath.Join(s.Dir, "..next")), os.Rename(filepath.Join(s.Dir, "..next"), filepath.Join(s.Dir, "..data"))); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	publish(0)
+	for _, name := range []string{"app.pem", "app.key"} {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(s.Dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Config = strings.Replace(s.Config, "client_secret: {file: client-secret}", "client_certificate: {file: app.pem, key_file: app.key}", 1)
+	s.Files = nil
+	g := start(t, s)
+	g.ready(t)
+	l := begin(t, g, "/graph/v1.0/$echo/load")
+	for generation := 1; generation <= 3; generation++ {
+		c := publish(generation)
+		eventually(t, "the new certificate is used", func() bool {
+			all := w.Entra.Assertions()
+			return len(all) > 0 && thumbprint(all[len(all)-1].Header) == c.sha256Thumbprint
+		})
+	}
+	if strings.Contains(g.stdout.String(), "does not belong") {
+		t.Error("a swap, which changes both files at once, was seen by halves")
 	}
 	l.finish(t)
 }
