@@ -162,13 +162,13 @@ func (g *gateway) metric(t testing.TB, name string, labels ...string) float64 {
 	return total
 }
 
-// command runs another gateway command with this one's routes.yaml.
+// command runs another gateway command with this one's routes.yaml and environment.
 func (g *gateway) command(t testing.TB, args ...string) (out string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool("gateway"), append(args, "--config", g.config)...)
-	cmd.Env = bareEnvironment()
+	cmd.Env = g.cmd.Env
 	b, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
