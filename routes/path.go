@@ -68,7 +68,7 @@ func ParsePath(escaped string) (Path, error) {
 
 // decodePath decodes escapes once, or says why a path cannot be read.
 func decodePath(escaped string) (text, why string) {
-	ascii, escapes := true, 0
+	ascii, escapes := true, false
 	for i := range len(escaped) {
 		c := escaped[i]
 		if c <= ' ' {
@@ -78,13 +78,11 @@ func decodePath(escaped string) (text, why string) {
 			return "", why
 		}
 		ascii = ascii && c < utf8.RuneSelf
-		if c == '%' {
-			escapes++
-		}
+		escapes = escapes || c == '%'
 	}
 	text = escaped
-	if escapes > 0 {
-		if text, why = unescape(escaped, escapes); why != "" {
+	if escapes {
+		if text, why = unescape(escaped); why != "" {
 			return "", why
 		}
 		ascii = false
@@ -111,9 +109,9 @@ func forbidden(c byte) string {
 	return ""
 }
 
-// unescape decodes a path that holds so many escapes.
-func unescape(escaped string, escapes int) (text, why string) {
-	out := make([]byte, 0, len(escaped)-2*escapes+2) // fewer if some are none, which is refused
+func unescape(escaped string) (text, why string) {
+	var out strings.Builder
+	out.Grow(len(escaped))
 	percent := false
 	for i := 0; i < len(escaped); i++ {
 		c := escaped[i]
@@ -131,12 +129,12 @@ func unescape(escaped string, escapes int) (text, why string) {
 			}
 			percent = percent || c == '%'
 		}
-		out = append(out, c)
+		out.WriteByte(c)
 	}
-	if percent && holdsEscape(string(out)) {
+	if percent && holdsEscape(out.String()) {
 		return "", "it is escaped twice"
 	}
-	return string(out), ""
+	return out.String(), ""
 }
 
 // holdsEscape tells whether a percent sign and two hexadecimal digits follow
