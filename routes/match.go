@@ -1,6 +1,9 @@
 package routes
 
-import "strings"
+import (
+	"iter"
+	"strings"
+)
 
 // index finds routes without walking the table. The lower position wins.
 type index struct {
@@ -64,6 +67,34 @@ func (t *Table) Match(a Authority) (*Route, bool) {
 		return nil, false
 	}
 	return t.index.routes[i], true
+}
+
+// Candidates yields the routes whose hosts hold a, in the order of the file.
+func (t *Table) Candidates(a Authority) iter.Seq[*Route] {
+	return func(yield func(*Route) bool) {
+		i := t.index.first(HostPattern{Host: a.Host, Port: a.Port})
+		if i < 0 {
+			return
+		}
+		for _, r := range t.index.routes[i:] {
+			if r.holds(a) && !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// holds tells whether one of the route's hosts covers a.
+func (r *Route) holds(a Authority) bool {
+	for _, h := range r.Hosts {
+		if h.Port != a.Port {
+			continue
+		}
+		if !h.Wildcard && h.Host == a.Host || h.Wildcard && strings.HasSuffix(a.Host, "."+h.Host) {
+			return true
+		}
+	}
+	return false
 }
 
 // Mounted returns the route with the longest mount that the path begins with,
