@@ -35,7 +35,7 @@ var homes = map[string][]string{
 	"github.com/caddyserver/certmagic":       {"certs"},
 	"go.uber.org/zap":                        {"certs"},
 	"golang.org/x/time":                      {"proxy", "gate"},
-	"gopkg.in/natefinch/lumberjack":          {"audit"},
+	"gopkg.in/natefinch/lumberjack.v2":       {"audit"},
 	"github.com/hashicorp/golang-lru":        {"tokens", "gate"},
 	"github.com/rs/zerolog":                  {"audit"},
 	"github.com/prometheus/client_golang":    {"audit"},

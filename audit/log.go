@@ -82,6 +82,12 @@ func (l *Log) Record(e *Event) {
 	str(line, "trace_id", e.TraceID)
 	str(line, "route", e.Route)
 	str(line, "caller", e.Caller)
+	str(line, "caller_how", e.CallerHow)
+	if e.Rule != 0 {
+		line.Int("rule", e.Rule)
+	}
+	str(line, "would_deny", e.WouldDeny)
+	str(line, "tenant", e.Tenant)
 	str(line, "credential", e.Credential)
 	str(line, "token_source", e.TokenSource)
 	str(line, "retry", string(e.Retry))

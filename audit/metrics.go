@@ -25,6 +25,7 @@ type Metrics struct {
 	tokenRequests    *prometheus.CounterVec
 	tokenDuration    *prometheus.HistogramVec
 	tokenLookups     *prometheus.CounterVec
+	auditLost        prometheus.Counter
 	reloadSuccessful prometheus.Gauge
 	reloadTime       prometheus.Gauge
 }
@@ -48,6 +49,7 @@ var (
 	sTokenRequests = Series{"gateway_token_requests_total", "counter", "Requests to token endpoints, by result: success, refused, throttled, unavailable.", []string{"credential", "result"}}
 	sTokenDuration = Series{"gateway_token_request_duration_seconds", "histogram", "Duration of requests to token endpoints.", []string{"credential"}}
 	sTokenLookups  = Series{"gateway_token_lookups_total", "counter", "Tokens handed out, by where they came from.", []string{"source"}}
+	sAuditLost     = Series{"gateway_audit_lost_total", "counter", "Audit records that could not be written.", nil}
 	sReloadOK      = Series{"gateway_config_last_reload_successful", "gauge", "1 when the last reading of routes.yaml succeeded, 0 while an older table stays in force.", nil}
 	sReloadTime    = Series{"gateway_config_last_reload_success_timestamp_seconds", "gauge", "When routes.yaml was last read with success.", nil}
 	sEntries       = Series{"gateway_token_cache_entries", "gauge", "Tokens in the cache.", nil}
@@ -61,7 +63,7 @@ var (
 
 // AllSeries lists the gateway's own metrics for the reference.
 func AllSeries() []Series {
-	return []Series{sRequests, sDuration, sUpstream, sRetries, sRefusals, sTokenRequests, sTokenDuration,
+	return []Series{sRequests, sDuration, sUpstream, sRetries, sRefusals, sAuditLost, sTokenRequests, sTokenDuration,
 		sTokenLookups, sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback, sReloadOK, sReloadTime, sBuild}
 }
 
@@ -96,12 +98,13 @@ func NewMetrics(version string, state func() State) *Metrics {
 		requests: counter(sRequests), retries: counter(sRetries), refusals: counter(sRefusals),
 		tokenRequests: counter(sTokenRequests), tokenLookups: counter(sTokenLookups),
 		duration: histogram(sDuration), upstream: histogram(sUpstream), tokenDuration: histogram(sTokenDuration),
+		auditLost:        prometheus.NewCounter(prometheus.CounterOpts{Name: sAuditLost.Name, Help: sAuditLost.Help}),
 		reloadSuccessful: prometheus.NewGauge(prometheus.GaugeOpts{Name: sReloadOK.Name, Help: sReloadOK.Help}),
 		reloadTime:       prometheus.NewGauge(prometheus.GaugeOpts{Name: sReloadTime.Name, Help: sReloadTime.Help}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: sBuild.Name, Help: sBuild.Help}, sBuild.Labels)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.upstream, m.retries, m.refusals,
+	m.registry.MustRegister(m.requests, m.duration, m.upstream, m.retries, m.refusals, m.auditLost,
 		m.tokenRequests, m.tokenDuration, m.tokenLookups, m.reloadSuccessful, m.reloadTime, build,
 		stateCollector{state}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -138,6 +141,9 @@ func (m *Metrics) TokenRequest(credential, result string, took time.Duration) {
 	m.tokenRequests.WithLabelValues(credential, result).Inc()
 	m.tokenDuration.WithLabelValues(credential).Observe(took.Seconds())
 }
+
+// AuditLost counts audit records that could not be written.
+func (m *Metrics) AuditLost(n int) { m.auditLost.Add(float64(n)) }
 
 // Reloaded notes the outcome of a reading of routes.yaml.
 func (m *Metrics) Reloaded(ok bool) {
