@@ -74,7 +74,7 @@ func (s *sink) follow(target *File) {
 // put writes one line. After one that was cut short it begins with a line
 // break, so that a reader loses the cut one only.
 func (s *sink) put(line []byte) error {
-	var w io.Writer = s.out
+	w := s.out
 	if s.file != nil {
 		if !s.open {
 			if err := s.target.probe(); err != nil {

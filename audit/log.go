@@ -35,6 +35,9 @@ func NewLog(w io.Writer, cfg LogConfig) (*Log, error) {
 	return l, l.Configure(cfg)
 }
 
+// Out is where the lines go.
+func (l *Log) Out() io.Writer { return l.w }
+
 // Configure changes level, format and access lines at once for later lines.
 func (l *Log) Configure(cfg LogConfig) error {
 	level, err := zerolog.ParseLevel(cfg.Level)

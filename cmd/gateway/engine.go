@@ -30,6 +30,7 @@ type engine struct {
 	file      *routes.File
 	directory *authority.Directory
 	store     *tokens.Store
+	trail     *audit.Trail
 	handler   *proxy.Handler
 	hop       hop
 	gate      atomic.Pointer[gate.Gate]
@@ -38,6 +39,9 @@ type engine struct {
 	draining  atomic.Bool // no new calls are wanted
 	broken    atomic.Bool // routes.yaml has mistakes, and an older table is in force
 
+	// mayUse says why a table may not be put in force at the doors that are
+	// open; nil while there are none.
+	mayUse   func(*routes.Table) error
 	changing sync.Mutex // one reload at a time
 }
 
@@ -55,8 +59,9 @@ func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
 		return nil, nil, err
 	}
 	e.store = store
+	e.trail = audit.NewTrail(audit.TrailConfig{Out: log.Out(), Log: log, Lost: e.metrics.AuditLost})
 	e.handler = proxy.New(proxy.Config{
-		Tokens: store, Recorder: audit.Recorders{log, e.metrics}, Log: log,
+		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log,
 	})
 	notices := e.apply(table)
 	e.metrics.Reloaded(true)
@@ -67,6 +72,7 @@ func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
 func (e *engine) Close() {
 	e.handler.Close()
 	e.store.Close()
+	e.trail.Close()
 }
 
 // notice is something that an operator should know of a table that is in force.
@@ -124,6 +130,22 @@ func (e *engine) apply(table *routes.Table) []notice {
 	e.store.Forgive()
 	e.gate.Store(g)
 	return notices
+}
+
+// keepTrail has audit records kept where table says. It is no part of apply:
+// who asks a single question of a file makes no such file.
+func (e *engine) keepTrail(table *routes.Table) []notice {
+	var file *audit.File
+	if a := table.Audit; a != nil {
+		file = &audit.File{Path: a.File, MaxSize: a.MaxSize, Keep: a.Keep}
+	}
+	if err := e.trail.Use(file); err != nil {
+		return []notice{{
+			text:   "audit.file: " + err.Error() + "; records are lost, and gateway_audit_lost_total counts them",
+			remedy: "let the gateway's user write there; it is tried again with each record", alarm: true,
+		}}
+	}
+	return nil
 }
 
 // readAdminKey keeps the last good key when the new one cannot be read.

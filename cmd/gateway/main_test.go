@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -49,6 +50,7 @@ func TestCommands(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn, "exits": exits, "mode": mode,
+			"terminate": terminate,
 		},
 	})
 }
@@ -78,6 +80,21 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("gateway %s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
 	}
+}
+
+// terminate is terminate ADMIN: it sends SIGTERM to what runs behind, and waits
+// until that says that it is not ready.
+func terminate(ts *testscript.TestScript, _ bool, args []string) {
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+	}
+	for range 600 {
+		if ts.Exec("gateway", "health", "--admin", args[0]) != nil {
+			return
+		}
+		pause()
+	}
+	ts.Fatalf("the gateway is ready although it was told to stop")
 }
 
 // mode is mode OCTAL FILE.

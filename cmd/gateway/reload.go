@@ -15,15 +15,18 @@ const needsRestart = "listen: this section changed; restart the gateway to have 
 func (e *engine) Reload() admin.Reloaded {
 	e.changing.Lock()
 	defer e.changing.Unlock()
-	before := e.file.Table()
+	before := e.gate.Load().Table()
 	table, err := e.file.Reload()
+	if err == nil && e.mayUse != nil {
+		err = e.mayUse(table)
+	}
 	if err != nil {
 		e.metrics.Reloaded(false)
 		e.broken.Store(true)
 		e.log.Error("routes.yaml was not taken; the table before it stays in force", "mistakes", err.Error())
 		return admin.Reloaded{Routes: len(before.Routes), Mistakes: err.Error()}
 	}
-	notices := e.apply(table)
+	notices := append(e.apply(table), e.keepTrail(table)...)
 	if !reflect.DeepEqual(before.Listen, table.Listen) {
 		notices = append(notices, notice{text: needsRestart})
 	}

@@ -64,7 +64,7 @@ func runSandbox(ctx context.Context, f sandboxFlags, s std) error {
 	if f.once {
 		f.listen, f.admin = "127.0.0.1:0", "127.0.0.1:0"
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	interrupted, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	sc, err := newScene(f, s)
 	if err != nil {
@@ -72,11 +72,14 @@ func runSandbox(ctx context.Context, f sandboxFlags, s std) error {
 	}
 	defer sc.close()
 	if f.once {
-		return sc.tour(ctx, f.fail, s)
+		return sc.tour(interrupted, f.fail, s)
 	}
 	sc.greet(f.fail, s)
 	go sc.obey(os.Stdin, s) // ends with the process, as a read of a terminal does
-	return no(sc.gateway.run(ctx, stop))
+	o := hear()
+	defer o.close()
+	stop() // or a second signal would not kill
+	return no(sc.gateway.run(ctx, o))
 }
 
 func newScene(f sandboxFlags, s std) (*scene, error) {
@@ -137,7 +140,7 @@ log: {debug_headers: true}
 	if err != nil {
 		return err
 	}
-	sc.gateway, err = start(file, file.Table().Listen, log)
+	sc.gateway, err = start(file, doors{Listen: file.Table().Listen}, log)
 	return err
 }
 

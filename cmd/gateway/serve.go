@@ -8,9 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/admin"
@@ -19,16 +17,20 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// drainTimeout is how long calls under way may take after SIGTERM; Kubernetes
-// kills after 30 s.
-const drainTimeout = 25 * time.Second
-
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	config        config
 	listen, admin string
 	readyFile     string
 	anonymous     bool
+	drainDelay    time.Duration // negative: as the listeners suggest
+}
+
+// doors are where a gateway listens, for whom, and how it stops.
+type doors struct {
+	routes.Listen
+	anonymous bool          // strangers off loopback are meant
+	delay     time.Duration // between saying not ready and taking no more calls
 }
 
 func newServe(s std) *cobra.Command {
@@ -37,11 +39,19 @@ func newServe(s std) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the gateway",
 		Long: `Runs the gateway. routes.yaml and every file that it names are watched, and
-changes take effect at once; SIGHUP has them read again. SIGTERM lets the calls
-under way end and then stops.`,
+changes take effect at once; SIGHUP has them read again.
+
+SIGTERM has /readyz say 503, goes on serving for --drain-delay, so that load
+balancers notice, then takes no more calls and gives those under way 25 s. SIGINT
+does the same without the delay; a second signal kills.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.config = configOf(cmd)
+			if !cmd.Flags().Changed("drain-delay") {
+				f.drainDelay = -1
+			} else if f.drainDelay < 0 {
+				return fmt.Errorf("--drain-delay %s: want 0s or more", f.drainDelay)
+			}
 			return no(serve(cmd.Context(), f, s))
 		},
 	}
@@ -49,6 +59,7 @@ under way end and then stops.`,
 	cmd.Flags().StringVar(&f.admin, "admin", "", "address of the admin port, instead of listen.admin")
 	cmd.Flags().StringVar(&f.readyFile, "ready-file", "", "write the addresses as JSON to this file once all doors are open")
 	cmd.Flags().BoolVar(&f.anonymous, "insecure-no-callers", false, "serve an address off loopback although anybody who reaches it may use the gateway's tokens")
+	cmd.Flags().DurationVar(&f.drainDelay, "drain-delay", drainDelay, "how long to keep serving after SIGTERM; 0s unless set, when every listener is on loopback or a unix socket")
 	addAllowExec(cmd)
 	return cmd
 }
@@ -65,17 +76,21 @@ func serve(ctx context.Context, f serveFlags, s std) error {
 	if f.admin != "" {
 		l.Admin = f.admin
 	}
-	if err := mayListen(l, f.anonymous); err != nil {
-		return err
+	d := doors{Listen: l, anonymous: f.anonymous, delay: f.drainDelay}
+	if d.delay < 0 {
+		d.delay = defaultDelay(l.Proxy, l.Admin, l.Health)
+	}
+	if err := d.mayServe(file.Table()); err != nil {
+		return fmt.Errorf("refusing to start: %w", err)
 	}
 	conf := file.Table().Log
 	log, err := audit.NewLog(s.out, audit.LogConfig{Level: conf.Level, Format: conf.Format, Access: conf.Access})
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	g, err := start(file, l, log)
+	o := hear()
+	defer o.close()
+	g, err := start(file, d, log)
 	if err != nil {
 		return err
 	}
@@ -87,26 +102,27 @@ func serve(ctx context.Context, f serveFlags, s std) error {
 		defer os.Remove(f.readyFile)
 	}
 	g.greet(s)
-	return g.run(ctx, stop)
+	return g.run(ctx, o)
 }
 
-// mayListen refuses doors that strangers could walk in by.
-func mayListen(l routes.Listen, anonymous bool) error {
-	if offLoopback(l.Proxy) {
-		if !anonymous {
-			return fmt.Errorf("refusing to start: listen.proxy %s is off loopback and there are no callers\n"+
+// mayServe refuses doors that strangers could walk in by.
+func (d doors) mayServe(t *routes.Table) error {
+	if offLoopback(d.Proxy) {
+		if t.Callers == nil && !d.anonymous {
+			return fmt.Errorf("listen.proxy %s is off loopback and there are no callers\n"+
 				"   anybody who can reach this port could act with the gateway's tokens\n"+
-				"   listen on 127.0.0.1 or unix:, or type --insecure-no-callers if the network itself keeps strangers out", l.Proxy)
+				"   name who may call under callers: (gateway keygen NAME makes a key), listen on 127.0.0.1 or unix:,\n"+
+				"   or type --insecure-no-callers if the network itself keeps strangers out", d.Proxy)
 		}
-		if !l.Plain {
-			return fmt.Errorf("refusing to start: listen.proxy %s is off loopback and there is no TLS\n"+
-				"   calls and answers would cross the network in clear text\n"+
-				"   set listen.plain: true to say that this is meant", l.Proxy)
+		if !d.Plain && d.TLS == nil {
+			return fmt.Errorf("listen.proxy %s is off loopback and there is no TLS\n"+
+				"   calls, answers and callers' keys would cross the network in clear text\n"+
+				"   set listen.tls, or listen.plain: true to say that this is meant", d.Proxy)
 		}
 	}
-	if offLoopback(l.Admin) && l.AdminKey.IsZero() {
-		return fmt.Errorf("refusing to start: listen.admin %s is off loopback and there is no listen.admin_key\n"+
-			"   set listen.admin_key: {file: …}, or offer health and metrics alone by listen.health", l.Admin)
+	if offLoopback(d.Admin) && d.AdminKey.IsZero() {
+		return fmt.Errorf("listen.admin %s is off loopback and there is no listen.admin_key\n"+
+			"   set listen.admin_key: {file: …}, or offer health and metrics alone by listen.health", d.Admin)
 	}
 	return nil
 }
@@ -114,20 +130,23 @@ func mayListen(l routes.Listen, anonymous bool) error {
 // gateway is an engine with its doors open.
 type gateway struct {
 	*engine
+	doors                   doors
 	proxyL, adminL, healthL net.Listener
 	servers                 []*http.Server
+	calls                   []*underway   // of each server
+	patience                time.Duration // with calls under way, when it drains
 	failed                  chan error
 	closeWatch              func() error
 }
 
 // start opens all doors or none.
-func start(file *routes.File, l routes.Listen, log *audit.Log) (*gateway, error) {
-	g := &gateway{failed: make(chan error, 3)}
+func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
+	g := &gateway{doors: d, patience: drainTimeout, failed: make(chan error, 3)}
 	var err error
 	for _, door := range []struct {
 		addr string
 		into *net.Listener
-	}{{l.Proxy, &g.proxyL}, {l.Admin, &g.adminL}, {l.Health, &g.healthL}} {
+	}{{d.Proxy, &g.proxyL}, {d.Admin, &g.adminL}, {d.Health, &g.healthL}} {
 		if door.addr == "" {
 			continue
 		}
@@ -141,7 +160,8 @@ func start(file *routes.File, l routes.Listen, log *audit.Log) (*gateway, error)
 		g.closeListeners()
 		return nil, err
 	}
-	for _, n := range notices {
+	g.mayUse = d.mayServe
+	for _, n := range append(notices, g.keepTrail(file.Table())...) {
 		g.report(n)
 	}
 	g.hop.forbid(tcpAddresses(g.proxyL, g.adminL, g.healthL))
@@ -172,52 +192,14 @@ func (g *gateway) open(srv *http.Server, l net.Listener) {
 	if l == nil {
 		return
 	}
-	g.servers = append(g.servers, srv)
+	calls := &underway{next: srv.Handler}
+	srv.Handler = calls
+	g.servers, g.calls = append(g.servers, srv), append(g.calls, calls)
 	go func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			g.failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
 		}
 	}()
-}
-
-// run serves until ctx ends, and then lets the calls under way end. forget
-// gives the signals back, so that a second one kills.
-func (g *gateway) run(ctx context.Context, forget func()) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	for {
-		select {
-		case <-hup:
-			g.Reload()
-		case err := <-g.failed:
-			return err
-		case <-ctx.Done():
-			forget()
-			return g.drain()
-		}
-	}
-}
-
-// drain stops taking calls and waits for those under way. The proxy goes
-// first, so that readiness can be asked while it drains.
-func (g *gateway) drain() error {
-	g.log.Info("draining", "timeout", drainTimeout.String())
-	g.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	var cut error
-	for i, srv := range g.servers {
-		err := srv.Shutdown(ctx)
-		if err != nil {
-			_ = srv.Close()
-		}
-		if i == 0 && err != nil {
-			cut = fmt.Errorf("calls were still under way after %s and were cut off", drainTimeout)
-		}
-	}
-	g.log.Info("stopped")
-	return cut
 }
 
 // Close ends everything at once.
