@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/seed-13b04e61/gateway/audit"
@@ -61,13 +62,22 @@ func checkTarget(r *http.Request, path string) *refusal {
 	case r.URL.User != nil:
 		return ambiguous("the request target holds user information")
 	}
-	if strings.HasPrefix(path, "//") {
-		plain, err := url.PathUnescape(path)
-		if u := (url.URL{Path: plain, RawPath: path}); err != nil || u.EscapedPath() != path {
-			return ambiguous("the path begins with two slashes and holds characters that must be percent-encoded")
-		}
-	}
 	return nil
+}
+
+// checkSlashes refuses a path of two slashes that could not be sent as it
+// stands: net/http would make a host of what follows them. It looks at what is
+// left when the mount is gone.
+func checkSlashes(path string) *refusal {
+	if !strings.HasPrefix(path, "//") {
+		return nil
+	}
+	plain, err := url.PathUnescape(path)
+	if u := (url.URL{Path: plain, RawPath: path}); err == nil && u.EscapedPath() == path {
+		return nil
+	}
+	return &refusal{code: BadRequest, detail: "the path begins with two slashes and holds characters that must be percent-encoded",
+		remedy: "percent-encode them, or begin the path with one slash"}
 }
 
 // forwardDoor is for absolute-form: what follows HTTP_PROXY. The authority of
@@ -99,7 +109,8 @@ func reverseDoor(p *passage, r *http.Request, path string) (gate.Target, *refusa
 	}
 	// A web page can send requests to a loopback port, and read the answers
 	// after rebinding a name of its own to it.
-	if site := r.Header.Get("Sec-Fetch-Site"); r.Header["Origin"] != nil || site != "" && site != "none" {
+	foreign := func(site string) bool { return site != "" && site != "none" }
+	if r.Header["Origin"] != nil || slices.ContainsFunc(r.Header["Sec-Fetch-Site"], foreign) {
 		return gate.Target{}, &refusal{code: BrowserRefused, detail: "the call came from a page in a browser",
 			remedy: "call from a program; the gateway serves no pages"}
 	}

@@ -60,7 +60,7 @@ func target(p *passage, in *url.URL) url.URL {
 	u.Path, _ = url.PathUnescape(p.pass.Path) // well-formed, or the door had refused it
 	u.RawPath = p.pass.Path
 	if u.EscapedPath() != p.pass.Path {
-		u.Opaque = p.pass.Path // sent as it stands; the door lets no "//" in here
+		u.Opaque = p.pass.Path // sent as it stands; checkSlashes lets no "//" in here
 	}
 	return u
 }

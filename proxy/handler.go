@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -188,11 +189,15 @@ func (h *Handler) enter(p *passage, r *http.Request) *refusal {
 		return explain(err)
 	}
 	p.pass, p.up = pass, p.world.upstreams[pass.Route.Name]
+	if refused := checkSlashes(pass.Path); refused != nil {
+		return refused
+	}
 	if p.up.err != nil {
 		return &refusal{code: UpstreamTLS, detail: "the route's TLS files cannot be used", cause: p.up.err.Error(),
 			remedy: "put the files in place that tls of the route names; they are read again at once"}
 	}
-	if u := r.Header.Get("Upgrade"); u != "" && !strings.EqualFold(u, "h2c") {
+	other := func(u string) bool { return u != "" && !strings.EqualFold(u, "h2c") }
+	if slices.ContainsFunc(r.Header["Upgrade"], other) {
 		return &refusal{code: NotSupported, detail: "this route switches to no other protocol",
 			remedy: "call without the Upgrade field"}
 	}

@@ -17,6 +17,8 @@ func (h *Handler) NewServer() *http.Server {
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		Protocols:         protocols,
-		ErrorLog:          log.New(proxyLog{h.cfg.Log}, "", 0),
+		// net/http would answer OPTIONS * by itself, whoever asks.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     log.New(proxyLog{h.cfg.Log}, "", 0),
 	}
 }
