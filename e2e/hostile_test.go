@@ -1,0 +1,343 @@
+package e2e
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-13b04e61/gateway/sandbox"
+)
+
+// hostile is one thing that a caller may send, and what becomes of it.
+type hostile struct {
+	name string
+	// send is the bytes, with {to} before the path where the target begins,
+	// {host} for the value of Host, and {stranger}, {hop}, {admin} and {proxy}
+	// for addresses.
+	send string
+	// want is the code of the refusal; a bare number for one that net/http may
+	// give before there is a call; or sent.
+	want string
+	line string // of a call that is sent: its first line at the upstream, "" for any
+	body string // of a call that is sent
+	// without are words that the upstream must not see anywhere, in any case.
+	without []string
+	door    string // the only one that it is for; "" for all
+	answers int    // how many it gets; 0 for one
+}
+
+// sent is the verdict on a call that reaches the upstream, with the gateway's
+// token and in a form of one reading.
+const sent = "sent"
+
+// broken is the verdict on a call whose body turns out to be none: what the
+// upstream has begun to read never ends, and nobody gets its answer.
+const broken = "broken"
+
+// arena is a gateway under attack amid all whom a token might reach.
+type arena struct {
+	world         *sandbox.World
+	g             *gateway
+	upstream      *tap
+	stranger, hop *tap // who must never be called
+	network, addr string
+	doors         []hostileDoor
+	token         string // the Authorization that upstream gets, and nobody else
+}
+
+// hostileDoor is how the table's markers read at one door.
+type hostileDoor struct{ name, to, host string }
+
+// newArena starts one whose proxy port is at listen.
+func newArena(t testing.TB, listen string) *arena {
+	t.Helper()
+	a := &arena{world: newWorld(t, sandbox.Options{}), upstream: newTap(t), stranger: newTap(t), hop: newTap(t)}
+	a.g = start(t, a.setup(listen))
+	a.network, a.addr = "tcp", a.g.proxy
+	name := a.g.proxy
+	if path, ok := strings.CutPrefix(a.g.proxy, "unix:"); ok {
+		a.network, a.addr, name = "unix", path, "localhost"
+	}
+	a.doors = []hostileDoor{
+		{"reverse", "/graph", name},
+		{"forward", "http://graph.microsoft.com", "graph.microsoft.com"},
+	}
+	a.g.ready(t)
+	got, err := a.exchange(a.fill("GET {to}/good HTTP/1.1\r\nHost: {host}\r\n\r\n", a.doors[0]), 1)
+	if err != nil || got.statuses[0] != http.StatusOK {
+		t.Fatalf("a good call before all: %+v, %v", got, err)
+	}
+	calls := a.arrived(t)
+	if len(calls) != 1 || len(calls[0].values("Authorization")) != 1 {
+		t.Fatalf("the upstream saw %+v", calls)
+	}
+	a.token = calls[0].values("Authorization")[0]
+	return a
+}
+
+func (a *arena) setup(listen string) setup {
+	s := graphSetup(a.world, fmt.Sprintf(`  - {name: other, hosts: [other.example.com], scope: %q, upstream: "http://%s"}
+egress: {proxy: {url: "http://%s", username: gateway, password: {file: hop-password}}}
+log: {level: trace}
+`, graphScope, a.upstream.addr, a.hop.addr))
+	s.Config = strings.Replace(s.Config, a.world.Graph.URL(), "http://"+a.upstream.addr, 1)
+	s.Config = strings.Replace(s.Config, `proxy: "127.0.0.1:0"`, fmt.Sprintf("proxy: %q", listen), 1)
+	s.Files["hop-password"] = "of-the-next-hop-0123"
+	return s
+}
+
+func (a *arena) fill(text string, d hostileDoor) string {
+	own := a.addr
+	if a.network == "unix" {
+		own = "localhost:8080"
+	}
+	return strings.NewReplacer("{to}", d.to, "{host}", d.host, "{stranger}", a.stranger.addr, "{hop}", a.hop.addr,
+		"{admin}", a.g.admin, "{proxy}", own).Replace(text)
+}
+
+// exchanged is what came back for some bytes.
+type exchanged struct {
+	statuses []int
+	codes    []string // Gateway-Error, "" where there is none
+	raw      string   // every byte
+}
+
+// exchange sends text over a connection of its own, reads so many answers, says
+// that nothing more will come, and reads what is left.
+func (a *arena) exchange(text string, answers int) (exchanged, error) {
+	conn, err := net.Dial(a.network, a.addr)
+	if err != nil {
+		return exchanged{}, err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	// A gateway that answers and hangs up before it was told everything is
+	// within its rights: what it answered counts.
+	if _, err := io.WriteString(conn, text); err != nil && !errors.Is(err, net.ErrClosed) && !brokenPipe(err) {
+		return exchanged{}, err
+	}
+	var raw strings.Builder
+	r := bufio.NewReader(io.TeeReader(conn, &raw))
+	var got exchanged
+	for len(got.statuses) < answers {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return got, fmt.Errorf("answer %d: %w; so far %.300q", len(got.statuses)+1, err, raw.String())
+		}
+		if resp.StatusCode == http.StatusContinue {
+			continue
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			return got, err
+		}
+		got.statuses = append(got.statuses, resp.StatusCode)
+		got.codes = append(got.codes, resp.Header.Get("Gateway-Error"))
+		if resp.Close {
+			break
+		}
+	}
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_, _ = io.Copy(io.Discard, r) // a reset is an end too
+	got.raw = raw.String()
+	return got, nil
+}
+
+func brokenPipe(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "write"
+}
+
+// arrived is what the upstream got since the last time.
+func (a *arena) arrived(t testing.TB) []wire {
+	t.Helper()
+	var all []wire
+	for _, raw := range a.upstream.take(t) {
+		calls, err := readStrictly(raw)
+		if err != nil {
+			t.Errorf("the upstream got what can be read in two ways: %v", err)
+		}
+		all = append(all, calls...)
+	}
+	return all
+}
+
+// attack does as h says at door d and judges the outcome.
+func (a *arena) attack(t *testing.T, h hostile, d hostileDoor) {
+	t.Helper()
+	answers := max(h.answers, 1)
+	got, err := a.exchange(a.fill(h.send, d), answers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch h.want {
+	case broken:
+		a.judgeBroken(t, got)
+	case sent:
+		calls := a.arrived(t)
+		a.judgeSent(t, h, got, calls)
+	default:
+		if calls := a.arrived(t); len(calls) != 0 {
+			t.Errorf("the upstream was called: %+v", calls)
+		}
+		judgeRefused(t, h.want, got)
+	}
+	a.safe(t, got)
+	good, err := a.exchange(a.fill("GET {to}/good HTTP/1.1\r\nHost: {host}\r\n\r\n", d), 1)
+	if err != nil || good.statuses[0] != http.StatusOK {
+		t.Fatalf("a good call afterwards: %+v, %v", good, err)
+	}
+	for _, c := range a.arrived(t) {
+		if c.line != "GET /good HTTP/1.1" || c.body != "" {
+			t.Errorf("a good call afterwards arrives as %q with %q", c.line, c.body)
+		}
+	}
+}
+
+// judgeRefused holds every answer to want. After it the connection may say no
+// more than that it ends.
+func judgeRefused(t *testing.T, want string, got exchanged) {
+	t.Helper()
+	for i, status := range got.statuses {
+		code := got.codes[i]
+		plain := fmt.Sprint(status) == want && (code == "" || code == "bad_request")
+		if code != want && !plain {
+			t.Errorf("status %d, code %q; want %s", status, code, want)
+		}
+	}
+	if answered(got.raw) > 0 {
+		t.Errorf("a call was answered: %.600q", got.raw)
+	}
+}
+
+// answered is how many answers of raw are those of a call that was let through.
+func answered(raw string) int {
+	return strings.Count(raw, "HTTP/1.1 2") + strings.Count(raw, "HTTP/1.0 2")
+}
+
+func (a *arena) judgeSent(t *testing.T, h hostile, got exchanged, calls []wire) {
+	t.Helper()
+	answers := max(h.answers, 1)
+	if len(got.statuses) != answers || answered(got.raw) != answers || len(calls) != answers {
+		t.Fatalf("statuses %v, codes %q, %d calls at the upstream %+v; want %d of each", got.statuses, got.codes, len(calls), calls, answers)
+	}
+	if h.line != "" && calls[0].line != a.fill(h.line, hostileDoor{}) {
+		t.Errorf("the upstream got %q, want %q", calls[0].line, h.line)
+	}
+	if calls[0].body != h.body {
+		t.Errorf("the upstream got the body %.200q, want %.200q", calls[0].body, h.body)
+	}
+	for _, c := range calls {
+		text := strings.ToLower(c.line + "\n" + strings.Join(c.fields, "\n") + "\n")
+		for _, word := range h.without {
+			if strings.Contains(text, strings.ToLower(a.fill(word, hostileDoor{}))) {
+				t.Errorf("the upstream sees %q:\n%s", word, text)
+			}
+		}
+		names := 0
+		for _, f := range c.fields {
+			name, _, _ := strings.Cut(strings.ToLower(f), ":")
+			names += strings.Count(strings.ReplaceAll(name, "_", "-"), "authorization")
+		}
+		if v := c.values("Authorization"); len(v) != 1 || v[0] != a.token || names != 1 {
+			t.Errorf("the upstream does not see the gateway's token alone:\n%s", text)
+		}
+		if v := c.values("Host"); len(v) != 1 || v[0] != "graph.microsoft.com" {
+			t.Errorf("the upstream sees Host %q", v)
+		}
+	}
+}
+
+func (a *arena) judgeBroken(t *testing.T, got exchanged) {
+	t.Helper()
+	for _, raw := range a.upstream.take(t) {
+		if calls, err := readStrictly(raw); err == nil {
+			t.Errorf("the upstream got whole calls: %+v", calls)
+		}
+	}
+	if len(got.statuses) == 0 || got.statuses[0] < 400 || answered(got.raw) > 0 {
+		t.Errorf("the answer is %.600q, want a refusal", got.raw)
+	}
+}
+
+// safe checks what holds whatever was sent.
+func (a *arena) safe(t *testing.T, got exchanged) {
+	t.Helper()
+	for _, p := range []*tap{a.stranger, a.hop} {
+		if raw := p.take(t); len(raw) != 0 {
+			t.Errorf("somebody else was called: %q", raw)
+		}
+	}
+	if at := strings.Index(got.raw, "eyJ"); at >= 0 {
+		t.Errorf("a token comes back: %.80q", got.raw[at:])
+	}
+	for _, status := range got.statuses {
+		if status == http.StatusInternalServerError {
+			t.Error("status 500")
+		}
+	}
+}
+
+// quiet checks that the gateway's log tells of no defect and shows no secret.
+func (a *arena) quiet(t *testing.T) {
+	t.Helper()
+	text := a.g.stdout.String() + a.g.stderr.String()
+	for _, word := range []string{"panic", "defect", "goroutine ", "DATA RACE", "eyJ", "of-the-caller", "of-the-next-hop", a.world.Secret()} {
+		if at := strings.Index(text, word); at >= 0 {
+			t.Errorf("the log holds %.8q: %.600s", word, text[max(0, at-200):])
+		}
+	}
+}
+
+// hostileTable is every entry there is.
+func hostileTable() []hostile {
+	var all []hostile
+	for _, part := range [][]hostile{hostileFraming(), hostileTargets(), hostileFields(), hostilePaths(), hostileHosts()} {
+		all = append(all, part...)
+	}
+	return all
+}
+
+func TestHostileTableGetsNoTokenToAWrongPlaceThroughAnyDoor(t *testing.T) {
+	dir, err := os.MkdirTemp("", "hostile-") // a socket's path has 107 bytes at most
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	for listener, listen := range map[string]string{"tcp": "127.0.0.1:0", "unix": "unix:" + filepath.Join(dir, "proxy.sock")} {
+		t.Run(listener, func(t *testing.T) {
+			a := newArena(t, listen)
+			for _, d := range a.doors {
+				for _, h := range hostileTable() {
+					if h.door == "" || h.door == d.name {
+						t.Run(d.name+"/"+h.name, func(t *testing.T) { a.attack(t, h, d) })
+					}
+				}
+			}
+			a.quiet(t)
+		})
+	}
+}
+
+func TestHostileTableHasNoEntryTwice(t *testing.T) {
+	names, bytes := map[string]bool{}, map[string]string{}
+	for _, h := range hostileTable() {
+		key := h.door + " " + h.send
+		if names[h.name] || bytes[key] != "" {
+			t.Errorf("%q stands there twice, as %q", h.name, bytes[key])
+		}
+		names[h.name], bytes[key] = true, h.name
+	}
+	if len(names) < 300 {
+		t.Errorf("%d entries, want 300 at least", len(names))
+	}
+}
