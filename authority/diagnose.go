@@ -35,17 +35,29 @@ func (d *Directory) Diagnose(ctx context.Context, name string) []string {
 	if id.prover == nil {
 		return []string{inWords("it cannot be shown: "+id.reason, id.remedy)}
 	}
-	said := id.shown(ctx)
+	told := id.status().LastError
+	var said []string
+	if !told.tells() {
+		said = id.shown(ctx)
+	}
 	switch {
 	case id.discovery != nil:
-		said = append(said, d.diagnoseIssuer(ctx, id)...)
-	case id.credential.Entra():
-		said = append(said, d.diagnoseTenant(ctx, id)...)
-		if link := consentLink(&id.credential); link != "" {
-			said = append(said, "an administrator grants the application's permissions at "+link)
-		}
+		return append(said, d.diagnoseIssuer(ctx, id, told)...)
+	case !id.credential.Entra():
+		return said
+	}
+	h, more := d.diagnoseTenant(ctx, id)
+	said = append(said, more...)
+	// Permissions are a matter of a credential that was taken, in a tenant.
+	if link := consentLink(&id.credential); link != "" && !h.unknown && (told == nil || !told.ofCredential() && !strings.Contains(told.Detail, link)) {
+		said = append(said, "an administrator grants the application's permissions at "+link)
 	}
 	return said
+}
+
+// tells tells whether the latest error says already what was shown.
+func (e *Error) tells() bool {
+	return e != nil && (e.shown || e.AADSTS == 7000215)
 }
 
 func inWords(what, remedy string) string {
@@ -84,14 +96,17 @@ func (id *identity) shownFederated(ctx context.Context) []string {
 	return said
 }
 
-// diagnoseIssuer says what the issuer's metadata names.
-func (d *Directory) diagnoseIssuer(ctx context.Context, id *identity) []string {
+// diagnoseIssuer says what the issuer's metadata names, unless told has said it.
+func (d *Directory) diagnoseIssuer(ctx context.Context, id *identity, told *Error) []string {
 	m, e := id.discovery.get(ctx, d, id)
+	if e != nil && told != nil && e.Hint == told.Hint {
+		return nil
+	}
 	if e != nil {
 		return []string{inWords(e.Hint, e.Remedy)}
 	}
 	said := []string{fmt.Sprintf("the issuer's metadata names the token endpoint %s, which takes %s", m.endpoint, among(m.methods))}
-	if _, e := id.at(m); e != nil {
+	if _, e := id.at(m); e != nil && (told == nil || e.Hint != told.Hint) {
 		said = append(said, inWords(e.Hint, e.Remedy))
 	}
 	return said
@@ -107,13 +122,13 @@ type home struct {
 
 // diagnoseTenant says where the tenant is at home, and how far the clocks are
 // apart.
-func (d *Directory) diagnoseTenant(ctx context.Context, id *identity) []string {
+func (d *Directory) diagnoseTenant(ctx context.Context, id *identity) (home, []string) {
 	c := &id.credential
 	h, said := d.lookUp(ctx, id, c.AuthorityHost)
 	own := cloudOfCredential(c)
 	switch {
 	case h.unknown:
-		return append(said, d.lookElsewhere(ctx, id)...)
+		return h, append(said, d.lookElsewhere(ctx, id)...)
 	case h.guid != "" && h.guid != c.TenantID:
 		said = append(said, fmt.Sprintf("the tenant %s has the ID %s", c.TenantID, h.guid))
 	}
@@ -126,7 +141,7 @@ func (d *Directory) diagnoseTenant(ctx context.Context, id *identity) []string {
 	default:
 		said = append(said, fmt.Sprintf("the tenant %s belongs to %s, as configured", c.TenantID, h.cloud.title))
 	}
-	return said
+	return h, said
 }
 
 // lookUp asks the login host at base for the tenant, and says what came of it

@@ -82,7 +82,12 @@ func TestADiagnosisTellsWhereTheTenantIsAtHome(t *testing.T) {
 			d := w.directory()
 			d.Replace([]*routes.Credential{c})
 			got := d.Diagnose(t.Context(), "c")
-			for _, want := range append(tt.want, "an administrator grants the application's permissions at https://"+host+"/contoso.example/adminconsent?client_id=client-1") {
+			known := !strings.Contains(strings.Join(got, "\n"), "knows no tenant")
+			link := "an administrator grants the application's permissions at https://" + host + "/contoso.example/adminconsent?client_id=client-1"
+			if slices.Contains(got, link) != known {
+				t.Errorf("Diagnose = %q, want the link to consent: %v", got, known)
+			}
+			for _, want := range tt.want {
 				if !slices.ContainsFunc(got, func(s string) bool { return strings.HasSuffix(s, want) }) {
 					t.Errorf("Diagnose = %q, want %q", got, want)
 				}
@@ -141,6 +146,45 @@ func TestADiagnosisTellsWhatIsShown(t *testing.T) {
 				if strings.Contains(got, bad) {
 					t.Errorf("%s is in the diagnosis", bad)
 				}
+			}
+		})
+	}
+}
+
+func TestADiagnosisDoesNotRepeatTheRefusalBeforeIt(t *testing.T) {
+	w := newWorld(t, "login.microsoftonline.com")
+	document := tenantAt("login.microsoftonline.com", "microsoftonline.com", "null")
+	refusal := ""
+	w.answer = func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			says(401, refusal)(rw, r)
+			return
+		}
+		_, _ = io.WriteString(rw, document)
+	}
+	const host = "https://login.microsoftonline.com"
+	p := certify(t, newRSA(t, 2048), -time.Hour, year)
+	guid := entra(t, host)
+	overwrite(t, guid.ClientSecret.File, tenantGUID)
+	for _, tt := range []struct {
+		name, refusal string
+		c             *routes.Credential
+		told          string // in the error, and so not in the diagnosis
+	}{
+		{"certificate", `{"error":"invalid_client","error_codes":[700027]}`, certified(t, host, routes.Certificate{File: file(t, p.both(t))}), "as SHA-1"},
+		{"secret's ID", `{"error":"invalid_client","error_codes":[7000215]}`, guid, "shape of a GUID"},
+		{"federated token", `{"error":"invalid_client","error_codes":[70021]}`, federated(t, host, file(t, kubernetes(t, time.Hour, "1"))), "oidc.example"},
+		{"consent", `{"error":"unauthorized_client","error_codes":[700016]}`, entra(t, host), "adminconsent"},
+		{"a wrong secret", `{"error":"invalid_client","error_codes":[7000222]}`, entra(t, host), "adminconsent"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			refusal = tt.refusal
+			tt.c.CAFile = file(t, w.ca)
+			d := w.directory()
+			d.Replace([]*routes.Credential{tt.c})
+			fails(t, d, tt.c)
+			if got := strings.Join(d.Diagnose(t.Context(), tt.c.Name), "\n"); strings.Contains(got, tt.told) || !strings.Contains(got, "as configured") {
+				t.Errorf("Diagnose = %s, want the tenant's home, and not %q again", got, tt.told)
 			}
 		})
 	}

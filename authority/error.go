@@ -38,6 +38,7 @@ type Error struct {
 	RetryAfter time.Duration // how long to leave the endpoint alone; 0 when unsaid
 
 	policy bool // the endpoint wants claims that only a person could give
+	shown  bool // Detail says what was sent
 	cause  error
 }
 

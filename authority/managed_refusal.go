@@ -253,6 +253,7 @@ func (m *managedIdentity) denied(e *Error) {
 		e.Remedy = "start the gateway anew, as the platform changes the secret from time to time; do not copy these variables from elsewhere"
 	default:
 		e.Hint = m.host.title + " does not answer this process"
-		e.Remedy = "see that nothing in between, a firewall or a proxy that adds X-Forwarded-For, handles requests to " + m.host.endpoint.Host
+		e.Remedy = "see that nothing in between, a firewall or a proxy that adds X-Forwarded-For, handles requests to " + m.host.endpoint.Host +
+			"; if this is no Azure host, give the credential a client_secret, client_certificate or federated_token"
 	}
 }

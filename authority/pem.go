@@ -45,7 +45,7 @@ func (p *password) read(path string) (string, error) {
 	if err != nil {
 		return "", &trouble{
 			what:   "client_certificate.password",
-			remedy: "put the password of " + path + " into " + p.ref.String() + "; the gateway reads it anew on reload",
+			remedy: supply("the password of "+path, p.ref),
 			cause:  err,
 		}
 	}

@@ -133,7 +133,7 @@ func TestPasswordsThatDoNotFitAreNamed(t *testing.T) {
 	}{
 		{"PKCS#12, wrong", file(t, string(modern)), wrong, "does not open with the password from file", "exported with"},
 		{"PKCS#12, missing", file(t, string(modern)), secrets.Ref{}, "is encrypted and there is no password", here},
-		{"PKCS#12, not to be had", file(t, string(modern)), secrets.Ref{Env: "GATEWAY_NO_SUCH_PASSWORD"}, here, "env GATEWAY_NO_SUCH_PASSWORD"},
+		{"PKCS#12, not to be had", file(t, string(modern)), secrets.Ref{Env: "GATEWAY_NO_SUCH_PASSWORD"}, here, "set GATEWAY_NO_SUCH_PASSWORD"},
 		{"old PKCS#12, wrong", foreign("legacy.p12"), wrong, "does not open with the password from file", "exported with"},
 		{"PEM, wrong", foreign("pbes2.pem"), wrong, "does not open with the password from file", "check the password"},
 		{"PEM, missing", foreign("pbes2.pem"), secrets.Ref{}, "is encrypted and there is no password", here},

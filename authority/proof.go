@@ -53,7 +53,7 @@ func (id *identity) loadSecret() ([]Finding, error) {
 	if err != nil {
 		return nil, &trouble{
 			what:   "client_secret",
-			remedy: "put the secret's value into " + c.ClientSecret.String() + "; the gateway reads it anew on reload",
+			remedy: supply("the secret's value", c.ClientSecret),
 			cause:  err,
 		}
 	}
@@ -74,6 +74,17 @@ func (id *identity) loadSecret() ([]Finding, error) {
 			"take the white space out if the secret does not have it"))
 	}
 	return findings, nil
+}
+
+// supply says how what, which cannot be read from ref, gets there.
+func supply(what string, ref secrets.Ref) string {
+	switch {
+	case ref.Env != "":
+		return "set " + ref.Env + " to " + what + " where the gateway is started, and start it anew; {file: PATH} instead needs no restart"
+	case len(ref.Exec) > 0:
+		return "run the command by hand as the gateway's user: it must print " + what + " alone, within 10 s; serve, check and token need --allow-exec"
+	}
+	return "put " + what + " into " + ref.String() + ", readable for the gateway's user; it is read again at once"
 }
 
 // prove puts the secret into the body, or into a Basic header, for which both

@@ -145,6 +145,7 @@ func (id *identity) refusal(a answer, m members, p proof) *Error {
 	}
 	if p.facts != "" && e.Refused() {
 		e.Detail += "\n" + p.facts
+		e.shown = true
 	}
 	return e
 }

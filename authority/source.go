@@ -73,7 +73,7 @@ func (s fileSource) assertion(context.Context) (secrets.Secret, error) {
 	token, err := secrets.Ref{File: s.path}.Read()
 	if err != nil {
 		return secrets.Secret{}, &trouble{
-			what:   "federated token file cannot be read",
+			what:   "federated_token",
 			remedy: "check that the token is projected into this container, and the path",
 			cause:  err,
 		}

@@ -94,9 +94,7 @@ func whoIs(app settings, env routes.Env) ([]pair, error) {
 		return nil, err
 	}
 	pairs := identityPairs(tenant, client)
-	if instance = strings.TrimRight(instance, "/"); instance != "" && instance != publicLogin {
-		pairs = append(pairs, pair{key: "authority_host", value: scalar(instance)})
-	}
+	pairs = append(pairs, cloudPairs(strings.TrimRight(instance, "/"))...)
 	if slices.ContainsFunc(app.values("ClientCapabilities"), func(c string) bool { return strings.EqualFold(c, "cp1") }) {
 		pairs = append(pairs, pair{key: "cae", value: "true"})
 	}
@@ -140,6 +138,7 @@ func chain(app settings, who []pair) []item {
 		it.comments = []string{"The settings name no credential; a secret is taken from the environment. gateway's docs/credentials.md shows the others."}
 		proofs = []item{it}
 	}
+	keepApart(proofs)
 	chainSent := strings.EqualFold(app.get("SendX5C"), "true")
 	for i := range proofs {
 		proofs[i].name = "default"
@@ -157,6 +156,29 @@ func chain(app settings, who []pair) []item {
 		proofs[i].pairs = pairs
 	}
 	return proofs
+}
+
+// keepApart gives a proof whose file or variable init chose, as it did for one
+// before, a name of its own.
+func keepApart(proofs []item) {
+	seen := map[string]bool{}
+	for i, p := range proofs {
+		value := p.pairs[0].value
+		if value != "{env: "+secretVariable+"}" && !strings.HasPrefix(value, "{file: "+certificateFile) {
+			continue
+		}
+		if !seen[p.pairs[0].key] {
+			seen[p.pairs[0].key] = true
+			continue
+		}
+		own := strings.NewReplacer(
+			certificateFile, fmt.Sprintf("app-%d.pfx", i+1),
+			secretVariable, fmt.Sprintf("%s_%d", secretVariable, i+1))
+		p.pairs[0].value = own.Replace(value)
+		for j, text := range p.comments {
+			p.comments[j] = own.Replace(text)
+		}
+	}
 }
 
 func literalSecret() item {

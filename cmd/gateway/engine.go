@@ -93,6 +93,15 @@ func noticeOf(f authority.Finding) notice {
 	return notice{fmt.Sprintf("credential %q: %s", f.Credential, f.Message), f.Remedy, f.Alarm}
 }
 
+// placeOf is the beginning of a notice about the credential of that name: its
+// line in t's file, or "" if it stands in none.
+func placeOf(t *routes.Table, credential string) string {
+	if c := t.Credential(credential); c != nil && c.Line > 0 {
+		return fmt.Sprintf("%s:%d: ", t.Name, c.Line)
+	}
+	return ""
+}
+
 // alarmed hears that a fallback took a credential's place, or gave it back.
 // The gauges follow by themselves.
 func (e *engine) alarmed(f authority.Finding) { e.report(noticeOf(f)) }
@@ -121,7 +130,9 @@ func (e *engine) apply(table *routes.Table) []notice {
 		notices = append(notices, notice{text: "listen.admin_key: " + err.Error(), remedy: "put the key in place; it is read again at once", alarm: true})
 	}
 	for _, f := range e.directory.Replace(table.Credentials) {
-		notices = append(notices, noticeOf(f))
+		n := noticeOf(f)
+		n.text = placeOf(table, f.Credential) + n.text
+		notices = append(notices, n)
 	}
 	g := gate.New(table, e.directory)
 	for _, err := range e.handler.Use(g, e.hop.dialer()) {

@@ -34,7 +34,7 @@ as through HTTP_PROXY, or the gateway's own address for the reverse door.`,
 			}
 			target, err := url.Parse(args[1])
 			if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
-				return fmt.Errorf("%q is no absolute http or https URL", args[1])
+				return fmt.Errorf("%q is no URL; write it whole, such as https://graph.microsoft.com/v1.0/users", args[1])
 			}
 			return explain(cmd.Context(), explainFlags{configOf(cmd), strings.ToUpper(args[0]), target, asJSON}, s)
 		},

@@ -32,7 +32,7 @@ func exposed(t *routes.Table) []notice {
 	}
 	look("listen.admin_key", t.Listen.AdminKey.File)
 	for _, c := range t.Credentials {
-		field := "credentials." + c.Name
+		field := placeOf(t, c.Name) + "credentials." + c.Name
 		look(field+".client_secret", c.ClientSecret.File)
 		if x := c.ClientCertificate; x != nil {
 			if x.KeyFile == "" {
@@ -49,7 +49,7 @@ func exposed(t *routes.Table) []notice {
 		}
 	}
 	for _, r := range t.Routes {
-		look("route "+r.Name+": tls.client_key_file", r.TLS.ClientKeyFile)
+		look(fmt.Sprintf("%s:%d: route %s: tls", t.Name, r.Line, r.Name)+".client_key_file", r.TLS.ClientKeyFile)
 	}
 	if t.Egress.Proxy != nil {
 		look("egress.proxy.password", t.Egress.Proxy.Password.File)

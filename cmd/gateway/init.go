@@ -139,9 +139,7 @@ func fromEnvironment(env routes.Env) *draft {
 	case c.Missing == "":
 		it := item{name: "default", comments: []string{c.Origin}}
 		it.pairs = append(identityPairs(c.TenantID, c.ClientID), proofPairs(c)...)
-		if c.AuthorityHost != publicLogin {
-			it.pairs = append(it.pairs, pair{key: "authority_host", value: scalar(c.AuthorityHost)})
-		}
+		it.pairs = append(it.pairs, cloudPairs(c.AuthorityHost)...)
 		d.credentials = []item{it}
 	case get("IDENTITY_ENDPOINT") != "" || get("MSI_ENDPOINT") != "":
 		id := "{}"
@@ -156,6 +154,20 @@ func fromEnvironment(env routes.Env) *draft {
 		}
 	}
 	return d
+}
+
+// cloudPairs says where to ask: by the cloud's name if login is the host of
+// one, and not at all for the public one and for "".
+func cloudPairs(login string) []pair {
+	switch login {
+	case "", publicLogin:
+		return nil
+	case "https://login.microsoftonline.us":
+		return []pair{{key: "cloud", value: "usgov", comment: "usgov-dod for the Department of Defense"}}
+	case "https://login.partner.microsoftonline.cn":
+		return []pair{{key: "cloud", value: "china"}}
+	}
+	return []pair{{key: "authority_host", value: scalar(login)}}
 }
 
 func identityPairs(tenant, client string) []pair {

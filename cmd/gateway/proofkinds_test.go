@@ -29,6 +29,8 @@ func TestEachKindOfCredentialOfIdentityWebIsTranslated(t *testing.T) {
 		{"something new", `"ClientCredentials": [{"SourceType": "Telepathy"}]`, []string{"of the kind Telepathy", "client_certificate: {file: app.pfx}"}},
 		{"several", `"ClientCapabilities": ["cp1"], "ClientCredentials": [{"SourceType": "SignedAssertionFilePath"}, {"SourceType": "Path", "CertificateDiskPath": "app.pem"}, {"SourceType": "ClientSecret"}]`,
 			[]string{"  default:", "fallback: default-2", "  default-2:", "fallback: default-3", "  default-3:", "cae: true"}},
+		{"several of a kind", `"ClientCredentials": [{"SourceType": "ClientSecret"}, {"SourceType": "Base64Encoded"}, {"SourceType": "StoreWithThumbprint"}, {"SourceType": "ClientSecret"}]`,
+			[]string{"client_secret: {env: AZURE_CLIENT_SECRET}", "client_certificate: {file: app.pfx}", "client_certificate: {file: app-3.pfx}", "as app-3.pfx.", "client_secret: {env: AZURE_CLIENT_SECRET_4}", "Set AZURE_CLIENT_SECRET_4"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			text := `{"AzureAd": {"Authority": "https://login.microsoftonline.us/contoso.onmicrosoft.us/v2.0", "ClientId": "00001111-aaaa-2222-bbbb-3333cccc4444", ` + test.credentials + `},
@@ -41,7 +43,7 @@ func TestEachKindOfCredentialOfIdentityWebIsTranslated(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, want := range append(test.want, "tenant_id: contoso.onmicrosoft.us", "authority_host: https://login.microsoftonline.us", "- preset: graph") {
+			for _, want := range append(test.want, "tenant_id: contoso.onmicrosoft.us", "cloud: usgov", "- preset: graph") {
 				if !strings.Contains(strings.ReplaceAll(out, "\n  # ", " "), want) {
 					t.Errorf("it lacks %q:\n%s", want, out)
 				}
@@ -82,7 +84,7 @@ func TestTheIdentityOfTheEnvironmentIsWrittenDown(t *testing.T) {
 		"certificate": {map[string]string{"AZURE_TENANT_ID": "contoso.com", "AZURE_CLIENT_ID": "00001111-aaaa-2222-bbbb-3333cccc4444", "AZURE_CLIENT_CERTIFICATE_PATH": "/app.pfx", "AZURE_CLIENT_CERTIFICATE_PASSWORD": "hunter2hunter2", "AZURE_CLIENT_SEND_CERTIFICATE_CHAIN": "true"},
 			[]string{"client_certificate: {file: /app.pfx, password: {env: AZURE_CLIENT_CERTIFICATE_PASSWORD}, send_chain: true}"}},
 		"workload identity": {map[string]string{"AZURE_TENANT_ID": "contoso.com", "AZURE_CLIENT_ID": "00001111-aaaa-2222-bbbb-3333cccc4444", "AZURE_FEDERATED_TOKEN_FILE": "/token", "AZURE_AUTHORITY_HOST": "https://login.partner.microsoftonline.cn/"},
-			[]string{"federated_token: {file: /token}", "authority_host: https://login.partner.microsoftonline.cn"}},
+			[]string{"federated_token: {file: /token}", "cloud: china"}},
 		"managed identity":              {map[string]string{"IDENTITY_ENDPOINT": "http://127.0.0.1:41/msi", "IDENTITY_HEADER": "x"}, []string{"managed_identity: {}"}},
 		"a managed identity of several": {map[string]string{"MSI_ENDPOINT": "http://127.0.0.1:41/msi", "AZURE_CLIENT_ID": "00001111-aaaa-2222-bbbb-3333cccc4444"}, []string{"managed_identity: {client_id: 00001111-aaaa-2222-bbbb-3333cccc4444}"}},
 		"nothing":                       {nil, []string{"AZURE_TENANT_ID is not set"}},
