@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"github.com/seed-13b04e61/gateway/secrets"
 	"net"
 	"net/http"
 	"net/url"
@@ -102,7 +103,7 @@ func (p *tokenProxy) newTransport(roots *x509.CertPool) *http.Transport {
 
 // reload reads the CA's file. p.mu is held, or p is not yet known to others.
 func (p *tokenProxy) reload() error {
-	content, err := readFile(p.caFile)
+	content, err := secrets.ReadFile(p.caFile)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"github.com/seed-13b04e61/gateway/secrets"
 	"slices"
 	"strings"
 	"time"
@@ -58,7 +59,7 @@ func (id *identity) loadClientKey() ([]Finding, error) {
 
 // readClientKey reads the one private key of a PEM file.
 func readClientKey(path string) (privateKey, error) {
-	content, err := readFile(path)
+	content, err := secrets.ReadFile(path)
 	if err != nil {
 		return privateKey{}, &trouble{what: "client_key cannot be read", remedy: "name a readable PEM file under client_key.file", cause: err}
 	}

@@ -6,11 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -289,7 +287,7 @@ func (id *identity) loadTrust() error {
 	if file == "" {
 		return nil
 	}
-	bundle, err := readFile(file)
+	bundle, err := secrets.ReadFile(file)
 	if err != nil {
 		return &trouble{what: "ca_file cannot be read", remedy: "name a readable PEM bundle under ca_file", cause: err}
 	}
@@ -302,25 +300,6 @@ func (id *identity) loadTrust() error {
 	}
 	id.roots, id.trust = roots, sha256.Sum256(bundle)
 	return nil
-}
-
-// fileLimit bounds every file that a credential names, in bytes.
-const fileLimit = 1 << 20
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, fileLimit+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > fileLimit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, fileLimit)
-	}
-	return b, nil
 }
 
 // canonicalEndpoint writes scheme and host in lower case and leaves the rest

@@ -56,7 +56,7 @@ func (p *password) read(path string) (string, error) {
 // readBundle reads PEM or PKCS#12, which it tells apart by content. name is
 // the key of routes.yaml that named the file.
 func readBundle(name, path string, pw *password) (bundle, error) {
-	content, err := readFile(path)
+	content, err := secrets.ReadFile(path)
 	if err != nil {
 		return bundle{}, &trouble{what: name + " cannot be read", remedy: "name a readable file, PEM or PKCS#12", cause: err}
 	}

@@ -161,6 +161,9 @@ func readTLSFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !info.Mode().IsRegular() { // a pipe would be waited for
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
 	if info.Size() > maxTLSFile {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxTLSFile)
 	}

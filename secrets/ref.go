@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // ErrUnresolved is wrapped by every error of [Ref.Read].
@@ -55,7 +56,7 @@ func (r Ref) Read() (Secret, error) {
 		}
 		value = v
 	case r.File != "":
-		b, err := readBounded(r.File)
+		b, err := ReadFile(r.File)
 		if err != nil {
 			return Secret{}, fmt.Errorf("%w: %w", ErrUnresolved, err)
 		}
@@ -75,12 +76,22 @@ func (r Ref) Read() (Secret, error) {
 	return New(value), nil
 }
 
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
+// ReadFile reads a file that secrets, keys or certificates are in, of 1 MiB at
+// most. What is no regular file is an error and is not waited for: a pipe gives
+// what it holds once, or never, and these files are read again and again.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // or a pipe without a writer would hold it up
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
 		return nil, err

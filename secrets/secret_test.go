@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/seed-13b04e61/gateway/secrets"
@@ -73,6 +74,9 @@ func TestRefReadsItsSource(t *testing.T) {
 		{"empty file", secrets.Ref{File: write("empty", "\n")}, ""},
 		{"missing file", secrets.Ref{File: filepath.Join(dir, "none")}, ""},
 		{"huge file", secrets.Ref{File: write("huge", strings.Repeat("x", 1<<20+1))}, ""},
+		{"pipe that nobody writes to", secrets.Ref{File: pipe(t)}, ""},
+		{"folder", secrets.Ref{File: dir}, ""},
+		{"device without end", secrets.Ref{File: "/dev/zero"}, ""},
 		{"command", secrets.Ref{Exec: []string{"/bin/sh", "-c", "printf 'a b\\n'"}, MayRun: true}, "a b"},
 		{"command without leave", secrets.Ref{Exec: []string{"/bin/sh", "-c", "echo x"}}, ""},
 		{"relative command", secrets.Ref{Exec: []string{"sh", "-c", "echo x"}, MayRun: true}, ""},
@@ -96,6 +100,39 @@ func TestRefReadsItsSource(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pipe makes one whose reader waits for ever.
+func pipe(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFilesAreReadWholeOrNotAtAll(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	content := strings.Repeat("x", 1<<20)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := secrets.ReadFile(path); err != nil || string(b) != content {
+		t.Errorf("ReadFile of 1 MiB = %d bytes, %v", len(b), err)
+	}
+	if err := os.WriteFile(path, []byte(content+"x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := secrets.ReadFile(path); err == nil {
+		t.Errorf("ReadFile of more than 1 MiB = %d bytes", len(b))
+	}
+}
+
+func ExampleReadFile() {
+	_, err := secrets.ReadFile("/dev/null")
+	fmt.Println(err)
+	// Output: /dev/null is no regular file
 }
 
 func ExampleSecret() {

@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/secrets"
 )
 
 const (
@@ -124,7 +124,7 @@ func upstreamTLS(r *routes.Route, host string) (*tls.Config, error) {
 	if r.TLS.CAFile == "" {
 		return cfg, nil
 	}
-	bundle, err := os.ReadFile(r.TLS.CAFile)
+	bundle, err := secrets.ReadFile(r.TLS.CAFile)
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ exits with 0 only if every one held.`,
 	cmd.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the proxy port")
 	cmd.Flags().StringVar(&f.admin, "admin", "127.0.0.1:8081", "address of the admin port")
 	cmd.Flags().StringVar(&f.fail, "fail", "", "begin in trouble: "+strings.Join(sandbox.Troubles(), ", "))
+	_ = cmd.RegisterFlagCompletionFunc("fail", cobra.FixedCompletions(sandbox.Troubles(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	cmd.Flags().BoolVar(&f.once, "once", false, "run the tour, check each step, and exit")
 	return cmd
 }
