@@ -33,6 +33,10 @@ type parser struct {
 	allowExec bool // {exec: …} references may be run
 
 	declared map[*Credential]place // where each credential of the file stands
+	named    map[*Caller]place     // where each caller does
+	byName   map[string]*Caller
+	clientCA place // of listen.tls.client_ca_file
+	spent    int   // comparisons made for remarks, see maxSpent
 
 	merged int // keys that << has brought in so far, see maxMerged
 }
@@ -335,8 +339,12 @@ func (m *mapping) list(key string) []entry {
 	if !ok {
 		return nil
 	}
+	return m.p.entries(e)
+}
+
+func (p *parser) entries(e entry) []entry {
 	if e.value.Kind != yaml.SequenceNode {
-		m.p.breaks(e.at, finding{"want a list", "write it as [one, two]"})
+		p.breaks(e.at, finding{"want a list", "write it as [one, two]"})
 		return nil
 	}
 	var out []entry

@@ -128,6 +128,16 @@ func valueSchema(f Field) object {
 		return ref("secret")
 	case f.Type == "command":
 		return commandSchema()
+	case f.Type == "mapping or list":
+		return object{"anyOf": []any{ref(f.As), object{"type": "array", "minItems": 1, "items": ref(f.As)}}}
+	case f.As != "":
+		return ref(f.As)
+	case f.Type == "rate":
+		return or(object{"type": "string", "pattern": `^[1-9][0-9]*/[smh]$`})
+	case f.Section == "jwt" && f.Key == "claims":
+		return object{"type": "object", "minProperties": 1, "additionalProperties": object{"anyOf": []any{text, object{"type": "array", "minItems": 1, "items": text}}}}
+	case f.Section == "api_key":
+		return object{"type": []string{"string", "integer"}, "pattern": "^[0-9a-fA-F]{64}$"}
 	case f.Type == "empty mapping":
 		return object{"type": "object", "maxProperties": 0}
 	case strings.HasPrefix(f.Type, "mapping") && f.Of != "":

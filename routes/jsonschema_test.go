@@ -218,5 +218,5 @@ func ExampleSchema() {
 	}
 	slices.Sort(keys)
 	fmt.Println(keys)
-	// Output: [cache credentials egress listen log routes version]
+	// Output: [audit cache callers credentials egress listen log routes version]
 }

@@ -278,40 +278,40 @@ func (p *parser) lintSharePoint(r *Route, m *mapping, t *Table) {
 	}
 }
 
-// shadowed warns of hosts that an earlier route takes, and of routes that no
-// request can reach.
-func (p *parser) shadowed(list []*Route, places []place) {
-	x := newIndex(list)
-	twins := map[string]*Route{}
-	for i, r := range list {
+// shadowed warns of hosts that earlier routes take from all callers of a
+// route, and of routes that no request can reach.
+func (p *parser) shadowed(t *Table, places []place) {
+	x := taken{}
+	for i, r := range t.Routes {
 		by := ""
 		if r.Mount != "" {
 			by = "; only the reverse door's " + r.Mount + " gets here"
 		}
-		key := hostSet(r)
-		twin, twice := twins[key]
-		if twice && key != "" {
-			p.warn(places[i], finding{"all its hosts are taken by route " + twin.Name + " above, which has the same", "give this route other hosts, or remove it" + by})
-		} else {
-			twins[key] = r
-		}
-		taken := 0
-		listed := map[HostPattern]bool{}
+		count, first, listed := 0, map[int]bool{}, map[HostPattern]bool{}
+		var said []finding
 		for _, h := range r.Hosts {
-			if first := x.first(h); first >= 0 && first < i {
-				taken++
-				if !twice {
-					p.warn(places[i], finding{fmt.Sprintf("%s is taken by route %s above", h, list[first].Name), "move this route up, or remove the host" + by})
-				}
+			if n := x.by(h, admitted(r, t)); n >= 0 {
+				count, first[n] = count+1, true
+				said = append(said, finding{fmt.Sprintf("%s is taken by route %s above", h, t.Routes[n].Name), "move this route up, or remove the host" + by})
 			}
 			if listed[h] {
-				p.warn(places[i], finding{h.String() + " is listed twice", "keep one of the two"})
+				said = append(said, finding{h.String() + " is listed twice", "keep one of the two"})
 			}
 			listed[h] = true
 		}
-		if taken > 0 && taken == len(r.Hosts) && r.Mount == "" {
-			p.warn(places[i], finding{"no request can reach this route", "move it up, or remove it"})
+		all := count > 0 && count == len(r.Hosts)
+		for n := range first {
+			if twin := t.Routes[n]; all && len(first) == 1 && hostSet(twin) == hostSet(r) {
+				said = []finding{{"all its hosts are taken by route " + twin.Name + " above, which has the same", "give this route other hosts, or remove it" + by}}
+			}
 		}
+		if all && r.Mount == "" {
+			said = append(said, finding{"no request can reach this route", "move it up, or remove it"})
+		}
+		for _, f := range said {
+			p.warn(places[i], f)
+		}
+		x.add(r, i)
 	}
 }
 

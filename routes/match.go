@@ -2,27 +2,28 @@ package routes
 
 import (
 	"iter"
+	"slices"
 	"strings"
 )
 
-// index finds routes without walking the table. The lower position wins.
+// index finds routes without walking the table. Positions ascend.
 type index struct {
-	exact  map[Authority]int // position of the route
-	suffix map[Authority]int // by "suffix" of "*.suffix"
+	exact  map[Authority][]int // positions of routes
+	suffix map[Authority][]int // by "suffix" of "*.suffix"
 	routes []*Route
 	mounts map[string]*Route
 }
 
 func newIndex(list []*Route) index {
-	x := index{exact: map[Authority]int{}, suffix: map[Authority]int{}, routes: list, mounts: map[string]*Route{}}
+	x := index{exact: map[Authority][]int{}, suffix: map[Authority][]int{}, routes: list, mounts: map[string]*Route{}}
 	for i, r := range list {
 		for _, h := range r.Hosts {
-			m := x.exact
+			m, at := x.exact, Authority{h.Host, h.Port}
 			if h.Wildcard {
 				m = x.suffix
 			}
-			if _, taken := m[Authority{h.Host, h.Port}]; !taken {
-				m[Authority{h.Host, h.Port}] = i
+			if held := m[at]; len(held) == 0 || held[len(held)-1] != i {
+				m[at] = append(held, i)
 			}
 		}
 		if r.Mount != "" {
@@ -32,69 +33,54 @@ func newIndex(list []*Route) index {
 	return x
 }
 
-// first is the position of the first route that holds h whole, or -1.
-func (x *index) first(h HostPattern) int {
-	best := len(x.routes)
-	at := Authority{h.Host, h.Port}
-	if h.Wildcard {
-		if i, ok := x.suffix[at]; ok {
-			best = i
-		}
-	} else if i, ok := x.exact[at]; ok {
-		best = i
-	}
-	for rest := h.Host; len(x.suffix) > 0; {
+// next is the first position from here on of a route whose hosts hold a, or -1.
+func (x *index) next(a Authority, here int) int {
+	best := firstFrom(x.exact[a], here)
+	for rest := a.Host; len(x.suffix) > 0; {
 		dot := strings.IndexByte(rest, '.')
 		if dot < 0 {
 			break
 		}
 		rest = rest[dot+1:]
-		if i, ok := x.suffix[Authority{rest, h.Port}]; ok {
-			best = min(best, i)
+		if i := firstFrom(x.suffix[Authority{rest, a.Port}], here); best < 0 || i >= 0 && i < best {
+			best = i
 		}
 	}
-	if best == len(x.routes) {
-		return -1
-	}
 	return best
+}
+
+// firstFrom is the first of ascending positions that is not before here, or -1.
+func firstFrom(positions []int, here int) int {
+	if len(positions) > 0 && positions[0] >= here {
+		return positions[0]
+	}
+	if i, _ := slices.BinarySearch(positions, here); i < len(positions) {
+		return positions[i]
+	}
+	return -1
 }
 
 // Match returns the first route of the file whose hosts hold a. It is pure and
 // allocates nothing.
 func (t *Table) Match(a Authority) (*Route, bool) {
-	i := t.index.first(HostPattern{Host: a.Host, Port: a.Port})
+	i := t.index.next(a, 0)
 	if i < 0 {
 		return nil, false
 	}
 	return t.index.routes[i], true
 }
 
-// Candidates yields the routes whose hosts hold a, in the order of the file.
+// Candidates yields the routes whose hosts hold a, in the order of the file:
+// the first whose paths hold the call's and that admits its caller decides. It
+// looks no further than its user does, and allocates nothing.
 func (t *Table) Candidates(a Authority) iter.Seq[*Route] {
 	return func(yield func(*Route) bool) {
-		i := t.index.first(HostPattern{Host: a.Host, Port: a.Port})
-		if i < 0 {
-			return
-		}
-		for _, r := range t.index.routes[i:] {
-			if r.holds(a) && !yield(r) {
+		for i := t.index.next(a, 0); i >= 0; i = t.index.next(a, i+1) {
+			if !yield(t.index.routes[i]) {
 				return
 			}
 		}
 	}
-}
-
-// holds tells whether one of the route's hosts covers a.
-func (r *Route) holds(a Authority) bool {
-	for _, h := range r.Hosts {
-		if h.Port != a.Port {
-			continue
-		}
-		if !h.Wildcard && h.Host == a.Host || h.Wildcard && strings.HasSuffix(a.Host, "."+h.Host) {
-			return true
-		}
-	}
-	return false
 }
 
 // Mounted returns the route with the longest mount that the path begins with,
@@ -117,6 +103,16 @@ func (t *Table) Mounted(escapedPath string) (r *Route, rest string, ok bool) {
 // Credential returns the credential of that name, or nil.
 func (t *Table) Credential(name string) *Credential {
 	for _, c := range t.Credentials {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// Caller returns the caller of that name, or nil.
+func (t *Table) Caller(name string) *Caller {
+	for _, c := range t.Callers {
 		if c.Name == name {
 			return c
 		}
@@ -152,8 +148,22 @@ func (t *Table) Files() []string {
 			}
 		}
 	}
+	if x := t.Listen.TLS; x != nil {
+		add(x.CertificateFile, x.KeyFile, x.ClientCAFile, x.ClientCRLFile)
+		if x.ACME != nil {
+			add(x.ACME.CAFile)
+		}
+	}
+	for _, c := range t.Callers {
+		if c.JWT != nil {
+			add(c.JWT.CAFile)
+		}
+	}
 	for _, r := range t.Routes {
 		add(r.TLS.CAFile, r.TLS.ClientCertificateFile, r.TLS.ClientKeyFile)
+		if r.Tenant != nil {
+			add(r.Tenant.AllowedFile)
+		}
 	}
 	if t.Egress.Proxy != nil {
 		add(t.Egress.Proxy.Password.File)

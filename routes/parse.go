@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,7 +34,7 @@ type input struct {
 }
 
 func parseIn(in input, env Env, opts []Option) (*Table, error) {
-	p := &parser{report: &report{src: newSource(in.name, string(in.text)), broken: map[place]bool{}}, env: env, base: in.base, declared: map[*Credential]place{}}
+	p := &parser{report: &report{src: newSource(in.name, string(in.text)), broken: map[place]bool{}}, env: env, base: in.base, declared: map[*Credential]place{}, named: map[*Caller]place{}, byName: map[string]*Caller{}}
 	for _, opt := range opts {
 		opt(p)
 	}
@@ -46,6 +47,7 @@ func parseIn(in input, env Env, opts []Option) (*Table, error) {
 	p.version(m)
 	p.listen(m, t)
 	p.credentials(m, t)
+	p.callers(m, t)
 	p.routes(m, t)
 	p.egress(m, t)
 	p.rest(m, t)
@@ -134,7 +136,7 @@ func (p *parser) listen(m *mapping, t *Table) {
 	l := p.open(m.items["listen"], "listen")
 	t.Listen = Listen{
 		Proxy: l.address("proxy", "127.0.0.1:8080", false), Admin: l.address("admin", "127.0.0.1:8081", true),
-		Health: l.address("health", "", true), AdminKey: l.secret("admin_key"), Plain: l.flag("plain", false),
+		Health: l.address("health", "", true), AdminKey: l.secret("admin_key"), Plain: l.flag("plain", false), TLS: p.listenTLS(l),
 	}
 	for _, e := range l.list("hosts") {
 		host := p.scalar(e)
@@ -145,23 +147,38 @@ func (p *parser) listen(m *mapping, t *Table) {
 		}
 		t.Listen.Hosts = append(t.Listen.Hosts, strings.TrimSuffix(a.String(), ":0"))
 	}
-	p.doors(l, t.Listen)
+	p.doors(l, t.Listen, m.has("callers"))
 }
 
 // doors compares the listeners with one another.
-func (p *parser) doors(m *mapping, l Listen) {
+func (p *parser) doors(m *mapping, l Listen, callers bool) {
 	port := func(addr string) bool { return addr != "" && !strings.HasSuffix(addr, ":0") }
 	switch {
 	case port(l.Admin) && l.Admin == l.Proxy:
 		p.refuse(m.where("admin"), finding{"the proxy listens at this address too", "give each a port of its own"})
 	case port(l.Health) && (l.Health == l.Proxy || l.Health == l.Admin):
 		p.refuse(m.where("health"), finding{"another door listens at this address too", "give each a port of its own"})
+	case l.TLS != nil && l.TLS.ACME != nil && port(l.TLS.ACME.HTTP) && slices.Contains([]string{l.Proxy, l.Admin, l.Health}, l.TLS.ACME.HTTP):
+		p.refuse(m.where("tls"), finding{"acme.http is an address where another door listens", "give each a port of its own"})
 	}
 	if l.ProxyOffLoopback() {
-		p.warn(m.where("proxy"), finding{"others than this machine can reach the proxy port, and there are no callers", "listen on 127.0.0.1 or a unix socket"})
+		p.strangers(m, l, callers)
 	}
 	if l.AdminOffLoopback() && !m.has("admin_key") {
 		p.warn(m.where("admin"), finding{"serve refuses an admin port off loopback without admin_key", "add admin_key, or offer health and metrics alone by listen.health"})
+	}
+}
+
+// strangers warns of a proxy port that others than this machine can reach.
+func (p *parser) strangers(m *mapping, l Listen, callers bool) {
+	if !callers {
+		p.warn(m.where("proxy"), finding{"others than this machine can reach the proxy port, and there are no callers", "say under callers who may call, or listen on 127.0.0.1 or a unix socket"})
+		if len(l.Hosts) > 0 {
+			p.warn(m.where("hosts"), finding{"by these names whoever reaches the reverse door calls the routes' hosts with the gateway's tokens", "say under callers who may call, or leave hosts out"})
+		}
+	}
+	if l.TLS == nil && !l.Plain {
+		p.warn(m.where("proxy"), finding{"serve refuses a proxy port off loopback without tls: keys and answers would cross the network in clear text", "add listen.tls, or say by listen.plain: true that this is meant"})
 	}
 }
 
@@ -264,6 +281,7 @@ func (p *parser) rest(m *mapping, t *Table) {
 		}
 		t.Cache.Entries = n
 	}
+	t.Audit = p.audit(m)
 	l := p.open(m.items["log"], "log")
 	t.Log = Log{
 		Level:  l.choice("level", "info", "trace", "debug", "info", "warn", "error"),

@@ -97,6 +97,9 @@ func outcome(src []byte, env routes.Env) string {
 		}
 		b.WriteString("\n")
 	}
+	for _, c := range table.Callers {
+		showCaller(&b, c)
+	}
 	for _, r := range table.Routes {
 		fmt.Fprintf(&b, "route %s line %d: %v credential %s", r.Name, r.Line, r.Hosts, r.Credential.Name)
 		show(&b, "preset", r.Preset)
@@ -108,9 +111,11 @@ func outcome(src []byte, env routes.Env) string {
 		show(&b, "tls", strings.Trim(fmt.Sprint(r.TLS), "{} "))
 		show(&b, "inject", r.Inject.Header+": "+r.Inject.Format)
 		show(&b, "set", fmt.Sprint(r.SetHeaders))
+		showPolicy(&b, r)
 		fmt.Fprintf(&b, "\n  replay %d response header %s cookies pass %t\n", r.Replay, r.ResponseHeaderTimeout, r.CookiesPass)
 	}
-	fmt.Fprintf(&b, "listen %+v\ncache %+v\nlog %+v\n", table.Listen, table.Cache, table.Log)
+	showListen(&b, table)
+	fmt.Fprintf(&b, "cache %+v\nlog %+v\n", table.Cache, table.Log)
 	if hop := table.Egress.Proxy; hop != nil {
 		fmt.Fprintf(&b, "next hop %s user %s password %s bypass %v\n", hop.URL, hop.Username, hop.Password, hop.Bypass)
 	}

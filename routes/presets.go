@@ -18,7 +18,17 @@ type api struct {
 	appID       string // of the API's application: an audience in every cloud
 	eitherSlash bool   // its audience is taken with and without a slash at the end
 	hostToo     bool   // https://<host> is an audience as well
+	anyCase     bool   // its paths mean the same in upper and lower case
 	quirk       quirk
+}
+
+// anyCase tells whether whoever answers at the hosts takes upper and lower case
+// in paths for the same, so that rules have to as well.
+func anyCase(hosts []HostPattern, cloud string) bool {
+	return len(hosts) > 0 && !slices.ContainsFunc(hosts, func(h HostPattern) bool {
+		owners, _ := ownersOf(h.Host, cloud)
+		return !slices.ContainsFunc(owners, func(a *api) bool { return a.anyCase })
+	})
 }
 
 // site is an audience with the hosts that take it; see presets_table.go.

@@ -36,6 +36,9 @@ func Presets() []PresetInfo {
 		if info.Kind == "" {
 			info.Kind = "http"
 		}
+		if a.anyCase {
+			info.Quirks = append(info.Quirks, "Rules take upper and lower case in paths for the same, as the API does.")
+		}
 		for _, cloud := range allClouds() {
 			fixed := a.fixed(cloud)
 			for _, s := range a.in(cloud) {

@@ -21,13 +21,13 @@ func catalogue() []api {
 
 func coreRows() []api {
 	return []api{{
-		name: "graph", doc: "Microsoft Graph.", appID: "00000003-0000-0000-c000-000000000000", eitherSlash: true,
+		name: "graph", doc: "Microsoft Graph.", appID: "00000003-0000-0000-c000-000000000000", eitherSlash: true, anyCase: true,
 		public: takes("https://graph.microsoft.com", "graph.microsoft.com"),
 		usgov:  takes("https://graph.microsoft.us", "graph.microsoft.us"),
 		dod:    takes("https://dod-graph.microsoft.us", "dod-graph.microsoft.us"),
 		china:  takes("https://microsoftgraph.chinacloudapi.cn", "microsoftgraph.chinacloudapi.cn"),
 	}, {
-		name: "arm", doc: "Azure Resource Manager.", appID: "797f4846-ba00-4fd7-ba43-dac1f8f63013", eitherSlash: true,
+		name: "arm", doc: "Azure Resource Manager.", appID: "797f4846-ba00-4fd7-ba43-dac1f8f63013", eitherSlash: true, anyCase: true,
 		public: append(takes("https://management.azure.com", "management.azure.com"), takes("https://management.core.windows.net/")...),
 		usgov:  append(takes("https://management.usgovcloudapi.net", "management.usgovcloudapi.net"), takes("https://management.core.usgovcloudapi.net/")...),
 		china:  append(takes("https://management.chinacloudapi.cn", "management.chinacloudapi.cn"), takes("https://management.core.chinacloudapi.cn/")...),
@@ -152,12 +152,12 @@ func messageRows() []api {
 
 func monitorRows() []api {
 	return []api{{
-		name: "loganalytics", doc: "Queries to Log Analytics.", appID: "ca7f3f0b-7d91-482c-8e09-c5d840d0eac5",
+		name: "loganalytics", doc: "Queries to Log Analytics.", appID: "ca7f3f0b-7d91-482c-8e09-c5d840d0eac5", anyCase: true,
 		public: append(takes("https://api.loganalytics.io", "api.loganalytics.io", "api.loganalytics.azure.com"), takes("https://api.loganalytics.azure.com")...),
 		usgov:  takes("https://api.loganalytics.us", "api.loganalytics.us"),
 		china:  takes("https://api.loganalytics.azure.cn", "api.loganalytics.azure.cn"),
 	}, {
-		name: "appinsights", doc: "Queries to Application Insights.",
+		name: "appinsights", doc: "Queries to Application Insights.", anyCase: true,
 		public: takes("https://api.applicationinsights.io", "api.applicationinsights.io"),
 		usgov:  takes("https://api.applicationinsights.us", "api.applicationinsights.us"),
 		china:  takes("https://api.applicationinsights.azure.cn", "api.applicationinsights.azure.cn"),
@@ -167,7 +167,7 @@ func monitorRows() []api {
 		usgov:  takes("https://monitor.azure.us/", "*.ingest.monitor.azure.us"),
 		china:  takes("https://monitor.azure.cn/", "*.ingest.monitor.azure.cn"),
 	}, {
-		name: "defender", doc: "Defender for Endpoint and Defender XDR.", appID: "fc780465-2017-40d4-a0c5-307022471b92",
+		name: "defender", doc: "Defender for Endpoint and Defender XDR.", appID: "fc780465-2017-40d4-a0c5-307022471b92", anyCase: true,
 		public: append(takes("https://api.securitycenter.microsoft.com", "api.securitycenter.microsoft.com", "api.security.microsoft.com"), takes("https://api.security.microsoft.com")...),
 		usgov:  takes("https://api-gov.securitycenter.microsoft.us", "api-gov.securitycenter.microsoft.us"),
 	}, {
@@ -184,30 +184,30 @@ func officeRows() []api {
 	gcc := takes("https://analysis.usgovcloudapi.net/powerbi/api", "api.powerbigov.us")
 	audit := takes("https://manage-gcc.office.com", "manage-gcc.office.com")
 	return []api{{
-		name: "sharepoint", doc: "SharePoint and OneDrive by REST; wants a certificate or a federated token, not a secret.", appID: "00000003-0000-0ff1-ce00-000000000000", eitherSlash: true,
+		name: "sharepoint", doc: "SharePoint and OneDrive by REST; wants a certificate or a federated token, not a secret.", appID: "00000003-0000-0ff1-ce00-000000000000", eitherSlash: true, anyCase: true,
 		public: takes("https://{host}", "*.sharepoint.com"),
 		usgov:  takes("https://{host}", "*.sharepoint.us"),
 		dod:    takes("https://{host}", "*.sharepoint-mil.us"),
 		china:  takes("https://{host}", "*.sharepoint.cn"),
 	}, {
-		name: "exchange", doc: "Exchange Web Services.", appID: "00000002-0000-0ff1-ce00-000000000000", eitherSlash: true,
+		name: "exchange", doc: "Exchange Web Services.", appID: "00000002-0000-0ff1-ce00-000000000000", eitherSlash: true, anyCase: true,
 		public: takes("https://outlook.office365.com", "outlook.office365.com"),
 		usgov:  takes("https://outlook.office365.us", "outlook.office365.us"),
 		dod:    takes("https://outlook-dod.office365.us", "outlook-dod.office365.us"),
 		china:  takes("https://partner.outlook.cn", "partner.outlook.cn"),
 	}, {
-		name: "o365mgmt", doc: "Office 365 Management Activity.", appID: "c5393580-f805-4401-95e8-94b7a6ef2fc2",
+		name: "o365mgmt", doc: "Office 365 Management Activity.", appID: "c5393580-f805-4401-95e8-94b7a6ef2fc2", anyCase: true,
 		public: append(takes("https://manage.office.com", "manage.office.com"), audit...),
 		usgov:  append(takes("https://manage.office365.us", "manage.office365.us"), audit...),
 		dod:    takes("https://manage.protection.apps.mil", "manage.protection.apps.mil"),
 	}, {
-		name: "powerbi", doc: "Power BI.", appID: "00000009-0000-0000-c000-000000000000",
+		name: "powerbi", doc: "Power BI.", appID: "00000009-0000-0000-c000-000000000000", anyCase: true,
 		public: append(takes("https://analysis.windows.net/powerbi/api", "api.powerbi.com"), gcc...),
 		usgov:  append(takes("https://high.analysis.usgovcloudapi.net/powerbi/api", "api.high.powerbigov.us"), gcc...),
 		dod:    takes("https://mil.analysis.usgovcloudapi.net/powerbi/api", "api.mil.powerbigov.us"),
 		china:  takes("https://analysis.chinacloudapi.cn/powerbi/api", "api.powerbi.cn"),
 	}, {
-		name: "fabric", doc: "Microsoft Fabric.",
+		name: "fabric", doc: "Microsoft Fabric.", anyCase: true,
 		public: append(takes("https://api.fabric.microsoft.com", "api.fabric.microsoft.com"), takes("https://analysis.windows.net/powerbi/api")...),
 	}, {
 		name: "onelake", doc: "OneLake, by the interface of Data Lake storage.", eitherSlash: true,
@@ -218,27 +218,27 @@ func officeRows() []api {
 
 func dynamicsRows() []api {
 	return []api{{
-		name: "dataverse", doc: "Dataverse and Dynamics 365; [N] is the region's number.", appID: "00000007-0000-0000-c000-000000000000", eitherSlash: true,
+		name: "dataverse", doc: "Dataverse and Dynamics 365; [N] is the region's number.", appID: "00000007-0000-0000-c000-000000000000", eitherSlash: true, anyCase: true,
 		public: takes("https://{host}", "*.crm[N].dynamics.com"), // crm9 is GCC
 		usgov:  takes("https://{host}", "*.crm.microsoftdynamics.us", "*.crm9.dynamics.com"),
 		dod:    takes("https://{host}", "*.crm.appsplatform.us"),
 		china:  takes("https://{host}", "*.crm.dynamics.cn"),
 	}, {
-		name: "businesscentral", doc: "Business Central.",
+		name: "businesscentral", doc: "Business Central.", anyCase: true,
 		public: takes("https://api.businesscentral.dynamics.com", "api.businesscentral.dynamics.com"),
 	}, { // the host of the US Government is not documented
-		name: "finops", doc: "Dynamics 365 Finance and Operations.", eitherSlash: true,
+		name: "finops", doc: "Dynamics 365 Finance and Operations.", eitherSlash: true, anyCase: true,
 		public: takes("https://{host}", "*.operations.dynamics.com", "*.operations.[region].dynamics.com", "*.cloudax.dynamics.com"),
 		usgov:  takes("https://{host}", "*.operations.dynamics.us"),
 		china:  takes("https://{host}", "*.operations.dynamics.cn"),
 	}, {
-		name: "powerplatform", doc: "Power Platform.", appID: "8578e004-a5c6-46e7-913e-12f58912df43",
+		name: "powerplatform", doc: "Power Platform.", appID: "8578e004-a5c6-46e7-913e-12f58912df43", anyCase: true,
 		public: takes("https://api.powerplatform.com", "api.powerplatform.com", "*.api.powerplatform.com"),
 	}, {
-		name: "powerapps", doc: "Power Apps.", eitherSlash: true,
+		name: "powerapps", doc: "Power Apps.", eitherSlash: true, anyCase: true,
 		public: takes("https://service.powerapps.com/", "api.powerapps.com"),
 	}, {
-		name: "flow", doc: "Power Automate.", eitherSlash: true,
+		name: "flow", doc: "Power Automate.", eitherSlash: true, anyCase: true,
 		public: takes("https://service.flow.microsoft.com/", "api.flow.microsoft.com"),
 	}}
 }
@@ -258,7 +258,7 @@ func workRows() []api {
 			"usgov-dod": "https://management.usgovcloudapi.net/.default", "china": "https://management.chinacloudapi.cn/.default",
 		}},
 	}, {
-		name: "azuredevops", doc: "Azure DevOps Services.", appID: "499b84ac-1321-427f-aa17-267ca6975798",
+		name: "azuredevops", doc: "Azure DevOps Services.", appID: "499b84ac-1321-427f-aa17-267ca6975798", anyCase: true,
 		public: append(takes("499b84ac-1321-427f-aa17-267ca6975798", "dev.azure.com", "vssps.dev.azure.com", "vsrm.dev.azure.com", "feeds.dev.azure.com", "pkgs.dev.azure.com",
 			"*.dev.azure.com", "*.visualstudio.com"), takes("https://app.vssps.visualstudio.com")...),
 		quirk: quirk{
@@ -272,7 +272,7 @@ func workRows() []api {
 		china:  takes(aks, "*.cx.prod.service.azk8s.cn"),
 		quirk:  quirk{why: "the API server's certificate is of the cluster's own CA, and tls.ca_file does not name it", ownCA: true},
 	}, {
-		name: "batch", doc: "Azure Batch.", eitherSlash: true,
+		name: "batch", doc: "Azure Batch.", eitherSlash: true, anyCase: true,
 		public: takes("https://batch.core.windows.net/", "*.batch.azure.com"),
 		usgov:  takes("https://batch.core.usgovcloudapi.net/", "*.batch.usgovcloudapi.net"),
 		china:  takes("https://batch.chinacloudapi.cn/", "*.batch.chinacloudapi.cn"),
@@ -302,7 +302,7 @@ func aiRows() []api {
 		usgov:  takes("https://ml.azure.us", "*.api.ml.azure.us", "*.inference.ml.azure.us"),
 		china:  takes("https://ml.azure.cn", "*.api.ml.azure.cn", "*.inference.ml.azure.cn"),
 	}, {
-		name: "search", doc: "Azure AI Search.", appID: "880da380-985e-4198-81b9-e05b1cc53158",
+		name: "search", doc: "Azure AI Search.", appID: "880da380-985e-4198-81b9-e05b1cc53158", anyCase: true,
 		public: takes("https://search.azure.com", "*.search.windows.net"),
 		usgov:  takes("https://search.azure.us", "*.search.windows.us", "*.search.azure.us"),
 		china:  takes("https://search.azure.cn", "*.search.azure.cn"),

@@ -38,8 +38,9 @@ func (p *parser) routes(m *mapping, t *Table) {
 		t.Routes = append(t.Routes, r)
 		places = append(places, e.at)
 	}
-	p.shadowed(t.Routes, places)
+	p.shadowed(t, places)
 	p.unused(t)
+	p.idle(t)
 }
 
 // unused warns of credentials that no route names, nor stand in for one.
@@ -86,9 +87,9 @@ func (p *parser) route(e entry, t *Table) *Route {
 	r.Mount = p.mount(r, m)
 	p.transport(r, m)
 	p.injection(r, m, a)
+	p.policy(r, m, t)
 	p.lint(r, m, a, t)
 	r.CookiesPass = m.choice("cookies", "affinity", "affinity", "pass") == "pass"
-	m.only("mode", "enforce")
 	m.only("hand_out", "none")
 	m.only("rewrite_links", "false")
 	return r

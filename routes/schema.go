@@ -10,6 +10,7 @@ type Field struct {
 	Later        bool
 	Values       []string // all that it may be, where Type does not list them
 	Of           string   // section of each value, for a list or a mapping with free keys
+	As           string   // section of the value, where the key does not name it
 }
 
 // later makes the fields of a section that are refused for now.
@@ -24,10 +25,9 @@ func later(section string, keys ...string) []Field {
 // Reference lists every key of the file, section by section.
 func Reference() []Field {
 	var fs []Field
-	for _, part := range [][]Field{topFields(), credentialFields(), routeFields(), otherFields(),
-		later("", "callers", "sql", "intercept", "audit"),
-		later("listen", "tls"),
-		later("route", "callers", "allow", "paths", "tenant", "upgrade", "limits"),
+	for _, part := range [][]Field{topFields(), credentialFields(), routeFields(), callerFields(), ruleFields(), otherFields(),
+		later("", "sql", "intercept"),
+		later("route", "upgrade"),
 		later("egress", "allow"),
 		later("cache", "shared")} {
 		fs = append(fs, part...)
@@ -40,9 +40,11 @@ func topFields() []Field {
 		{Section: "", Key: "version", Type: "number", Default: "required", Doc: "Always 1.", Values: []string{"1"}},
 		{Section: "", Key: "listen", Type: "mapping", Doc: "Where the gateway listens. Changing it needs a restart."},
 		{Section: "", Key: "credentials", Type: "mapping", Default: "one named `environment`, from `AZURE_*`", Doc: "Who the gateway is, by name.", Of: "credential"},
-		{Section: "", Key: "routes", Type: "list", Default: "required", Doc: "Which calls get which token; the first that matches decides.", Of: "route"},
+		{Section: "", Key: "callers", Type: "mapping", Default: "whoever reaches a loopback or unix listener", Doc: "Who may call, by name: then nobody is anonymous.", Of: "caller"},
+		{Section: "", Key: "routes", Type: "list", Default: "required", Doc: "Which calls get which token; the first that matches and admits the caller decides.", Of: "route"},
 		{Section: "", Key: "egress", Type: "mapping", Doc: "What happens beyond the routes."},
 		{Section: "", Key: "cache", Type: "mapping", Doc: "Bounds of the token cache."},
+		{Section: "", Key: "audit", Type: "mapping", Default: "where the log goes", Doc: "The file of audit lines."},
 		{Section: "", Key: "log", Type: "mapping", Doc: "How the gateway logs."},
 
 		{Section: "listen", Key: "proxy", Type: "address", Default: "127.0.0.1:8080", Doc: "The proxy port: host:port or unix:/path."},
@@ -51,6 +53,19 @@ func topFields() []Field {
 		{Section: "listen", Key: "health", Type: "address", Doc: "A further listener with /healthz, /readyz and /metrics only."},
 		{Section: "listen", Key: "hosts", Type: "list of hosts", Doc: "Further names that the reverse door answers to; one without a port matches any."},
 		{Section: "listen", Key: "plain", Type: "bool", Default: "false", Doc: "An address off loopback without TLS is meant."},
+		{Section: "listen", Key: "tls", Type: "mapping", Doc: "TLS of the proxy port. Exactly one of acme and certificate_file.", As: "listen.tls"},
+
+		{Section: "listen.tls", Key: "certificate_file", Type: "path", Doc: "PEM: the certificate and its chain, with the key unless key_file names it. Watched."},
+		{Section: "listen.tls", Key: "key_file", Type: "path", Default: "certificate_file", Doc: "PEM: its key. Watched."},
+		{Section: "listen.tls", Key: "acme", Type: "mapping", Doc: "The certificate is ordered and renewed by ACME (RFC 8555)."},
+		{Section: "listen.tls", Key: "client_ca_file", Type: "path", Default: "callers are asked for no certificate", Doc: "PEM: the CAs of callers' certificates. Callers may show one."},
+		{Section: "listen.tls", Key: "client_crl_file", Type: "path", Doc: "PEM or DER: lists of those of them that were revoked."},
+		{Section: "acme", Key: "domains", Type: "list of names", Default: "required", Doc: "The names that callers reach the gateway by; no wildcards."},
+		{Section: "acme", Key: "email", Type: "text", Doc: "Whom the CA writes to."},
+		{Section: "acme", Key: "directory", Type: "URL", Default: "Let's Encrypt's", Doc: "The CA's directory: https, or http for loopback."},
+		{Section: "acme", Key: "ca_file", Type: "path", Default: "the system's roots", Doc: "PEM bundle that alone is trusted for the directory."},
+		{Section: "acme", Key: "storage", Type: "path", Default: "required", Doc: "A folder for account, keys and certificates that outlives restarts."},
+		{Section: "acme", Key: "http", Type: "address", Default: "TLS-ALPN-01 alone, at the proxy port", Doc: "Where challenges of HTTP-01 are answered; the CA asks at port 80."},
 	}
 }
 
@@ -109,13 +124,18 @@ func routeFields() []Field {
 		{Section: "route", Key: "credential", Type: "name", Default: "default, else the only one", Doc: "Whose token."},
 		{Section: "route", Key: "upstream", Type: "URL", Default: "the host itself", Doc: "Where to dial instead: https, or http for loopback. Host and SNI stay the host's."},
 		{Section: "route", Key: "mount", Type: "path", Default: "/<name>", Doc: "Prefix of the reverse door."},
+		{Section: "route", Key: "callers", Type: "list of names", Default: "any named caller", Doc: "Who may use the route; part of the match, so that two routes for one host can serve two callers."},
+		{Section: "route", Key: "paths", Type: "list of patterns", Default: "every path", Doc: "Part of the match: segments of decoded text, * or {name} for any one, ** at the end for all the rest."},
+		{Section: "route", Key: "allow", Type: "list", Default: "everything that matches", Doc: "What is allowed on the route: a call needs one rule for both its method and its path.", Of: "rule"},
+		{Section: "route", Key: "tenant", Type: "mapping", Default: "the credential's tenant", Doc: "Entra: the call says which tenant's token it gets. Exactly one of header, path and by_caller; what is not allowed is refused."},
+		{Section: "route", Key: "limits", Type: "mapping", Doc: "Bounds of the route's calls."},
 		{Section: "route", Key: "tls", Type: "mapping", Doc: "TLS towards the upstream."},
 		{Section: "route", Key: "inject", Type: "mapping", Doc: "Where the token goes."},
 		{Section: "route", Key: "set_headers", Type: "mapping", Doc: "Fields that every request gets."},
 		{Section: "route", Key: "retry", Type: "mapping", Doc: "The second try after a 401."},
 		{Section: "route", Key: "timeouts", Type: "mapping", Doc: "Patience with the upstream."},
 		{Section: "route", Key: "cookies", Type: "affinity, pass", Default: "affinity", Doc: "Which cookies pass: those of load balancers, or all."},
-		{Section: "route", Key: "mode", Type: "enforce", Default: "enforce", Doc: "Only enforce for now."},
+		{Section: "route", Key: "mode", Type: "enforce, report", Default: "enforce", Doc: "report logs what allow would refuse, and lets it pass; callers and tenants are enforced all the same."},
 		{Section: "route", Key: "hand_out", Type: "none", Default: "none", Doc: "Only none for now."},
 		{Section: "route", Key: "rewrite_links", Type: "false", Default: "false", Doc: "Only false for now."},
 
