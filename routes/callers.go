@@ -141,6 +141,7 @@ func (m *mapping) uid(key string) *uint32 {
 	n, err := strconv.ParseUint(m.p.scalar(e), 10, 32)
 	if err != nil || n == 1<<32-1 {
 		m.p.refuse(e.at, finding{"want the number of a user", "write what id -u prints for it, such as 1001"})
+		return nil
 	}
 	uid := uint32(n)
 	return &uid

@@ -24,6 +24,8 @@ func secretPlaces() []string {
 		entra + "federated_token:\n     url:\n      address: https://t.example\n      secret: %s" + rest,
 		entra + "federated_token: %s" + rest,
 		entra + "federated_token:\n      exec: %s" + rest,
+		"version: 1\ncallers:\n  a:\n    uid: 1\n    api_key: %s\n    tenants: [a.b]\nroutes: [{preset: graph}]\n",
+		"version: 1\ncallers:\n  a:\n    api_key:\n      sha256: %s\nroutes: [{preset: graph}]\n",
 		"version: 2\nlisten:\n    admin_key: %s\nroutes: [{preset: graph}]\n",
 		"version: 1\ncredentials:\n  a:\n    issuer: http://idp.example\n    client_id: x\n    client_key: %s" + rest,
 	}

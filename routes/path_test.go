@@ -330,5 +330,5 @@ func ExampleParsePath() {
 func ExampleParsePattern() {
 	_, err := routes.ParsePattern("/users/**/photo")
 	fmt.Println(err)
-	// Output: no pattern of a path: ** stands at the end alone
+	// Output: no pattern of a path: ** has its place at the end alone
 }

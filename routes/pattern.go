@@ -44,15 +44,15 @@ func ParsePattern(text string) (Pattern, error) {
 	fail := func(why string) (Pattern, error) { return Pattern{}, fmt.Errorf("%w: %s", ErrPattern, why) }
 	switch {
 	case !strings.HasPrefix(text, "/"):
-		return fail("it begins with a slash")
+		return fail("it has to begin with a slash")
 	case len(text) > maxPattern:
 		return fail(fmt.Sprintf("it has at most %d bytes", maxPattern))
 	case strings.Contains(text, "?"):
-		return fail("a query is no part of it; write the path alone")
+		return fail("a query is no part of it")
 	case strings.ContainsAny(text, `\#`) || strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text):
 		return fail("no path may hold a backslash, a number sign or a control character")
 	case holdsEscape(text):
-		return fail("it is compared with decoded paths; write the character that the escape stands for")
+		return fail("it holds an escape, and is compared with decoded paths")
 	}
 	if badSegment(text) != "" {
 		return fail("it holds an empty or a dot segment, which no path may")
@@ -63,7 +63,7 @@ func ParsePattern(text string) (Pattern, error) {
 		s, rest = nextSegment(rest)
 		switch {
 		case p.open:
-			return fail("** stands at the end alone")
+			return fail("** has its place at the end alone")
 		case s == "**":
 			p.open = true
 		case s == "*" || placeholder.MatchString(s):

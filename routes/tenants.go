@@ -137,7 +137,7 @@ func (p *parser) onlyTenant(where place, r *Route, t *Table) {
 		}
 	}
 	if len(wrong) > 0 {
-		p.refuse(where, finding{"by_caller wants callers with exactly one tenant each, and " + some(wrong) + " has none or several", "give each one tenant under tenants, or name others under the route's callers"})
+		p.refuse(where, finding{"by_caller wants callers with exactly one tenant each; none or several have: " + some(wrong), "give each one tenant under tenants, or name others under the route's callers"})
 	}
 }
 

@@ -37,7 +37,7 @@ func (p *parser) acme(e entry) *ACME {
 	a := &ACME{Email: m.text("email", ""), CAFile: m.path("ca_file"), Storage: m.path("storage"), HTTP: m.address("http", "", false)}
 	domains := m.list("domains")
 	if len(domains) == 0 {
-		p.refuse(m.where("domains"), finding{"domains names no name", "write those by which callers reach this gateway, such as [gw.contoso.com]"})
+		p.refuse(m.where("domains"), finding{"domains is missing", "write those by which callers reach this gateway, such as [gw.contoso.com]"})
 	}
 	for _, d := range domains {
 		name, err := ParseAuthority(p.scalar(d), 0)
