@@ -25,9 +25,12 @@ func (p *parser) callers(m *mapping, t *Table) {
 	t.Callers = []*Caller{} // not nil: nobody is anonymous
 	proofs := map[string]string{}
 	for _, name := range order {
+		before := len(p.mistakes)
 		c := p.caller(name, items[name], t.Listen)
 		t.Callers, p.named[c], p.byName[name] = append(t.Callers, c), items[name].at, c
-		p.sameProof(c, items[name].at, proofs)
+		if len(p.mistakes) == before { // else it may lack what tells it apart
+			p.sameProof(c, items[name].at, proofs)
+		}
 	}
 	p.overshadowed(t.Callers)
 }

@@ -137,7 +137,7 @@ func valueSchema(f Field) object {
 	case f.Section == "jwt" && f.Key == "claims":
 		return object{"type": "object", "minProperties": 1, "additionalProperties": object{"anyOf": []any{text, object{"type": "array", "minItems": 1, "items": text}}}}
 	case f.Section == "api_key":
-		return object{"type": []string{"string", "integer"}, "pattern": "^[0-9a-fA-F]{64}$"}
+		return object{"type": []string{"string", "number"}, "pattern": "^[0-9a-fA-F]{64}$"} // YAML takes some digests for numbers
 	case f.Type == "empty mapping":
 		return object{"type": "object", "maxProperties": 0}
 	case strings.HasPrefix(f.Type, "mapping") && f.Of != "":
