@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -160,7 +161,7 @@ func (i *Identifier) newIssuer(name string, mark caMark, roots *x509.CertPool) *
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy:                  nil,
-				DialContext:            i.dialer.DialContext,
+				DialContext:            i.dial,
 				TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 				TLSHandshakeTimeout:    fetchTimeout,
 				MaxResponseHeaderBytes: 64 << 10,
@@ -170,6 +171,14 @@ func (i *Identifier) newIssuer(name string, mark caMark, roots *x509.CertPool) *
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+}
+
+// dial bounds itself, since a transport lets a dial go on when its request was
+// given up.
+func (i *Identifier) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	return i.dialer.DialContext(ctx, network, addr)
 }
 
 // keysFor returns the issuer's keys, of which kid is one, or is "" and there is
