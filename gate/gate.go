@@ -1,11 +1,10 @@
-// Package gate takes the one decision: which route a call takes, whether it
-// may, and which token it gets. The doors, gateway explain and the admin page
-// all ask here.
+// Package gate takes the one decision: who calls, which route a call takes,
+// whether it may, and which token it gets. The doors, gateway explain and the
+// admin page all ask here.
 package gate
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -69,101 +68,116 @@ type Pass struct {
 	// SecondKey is that of a further token beside the first; zero when
 	// Route.Second is nil.
 	SecondKey tokens.Key
+
+	mounted  bool   // by the reverse door, so that no other route could have decided
+	bound    bool   // paths decided which route it is, and not the host alone
+	stripped string // that named the tenant, from the beginning of the path
 }
 
-// Keys tells which token a credential gets for a scope.
+// Keys tells which token a credential gets for a scope. One that is a
+// [TenantKeys] too serves routes whose calls choose the tenant; with any other,
+// such calls are refused.
 type Keys interface {
 	Key(c *routes.Credential, scope string) tokens.Key
 }
 
-// Gate decides by one table. It is immutable and safe for concurrent use.
-type Gate struct {
-	table *routes.Table
-	keys  map[*routes.Route]pair
+// TenantKeys tells which token a credential gets for a scope in a tenant other
+// than its own. KeyFor is asked for each call of such a route.
+type TenantKeys interface {
+	KeyFor(c *routes.Credential, scope, tenant string) tokens.Key
 }
 
-// pair is what a route's calls go out with; second is zero when the route
-// wants one token only.
-type pair struct{ first, second tokens.Key }
+// Gate decides by one table. It is immutable and safe for concurrent use.
+type Gate struct {
+	table   *routes.Table
+	plans   map[*routes.Route]*plan
+	callers map[string]ordinal // by name; nil when the table has no callers
+	tenants []*tenantSet       // by caller: those that it may choose; nil for no such list
+	keys    TenantKeys         // nil: no call gets another tenant's token
+	files   map[string]*tenantSet
+}
 
-// New prepares the decisions of table.
+// plan is what was worked out of a route beforehand.
+type plan struct {
+	first, second tokens.Key   // second is zero when the route wants one token only
+	callers       callerSet    // nil: whoever the table knows
+	tenants       *tenantRules // nil: the credential's own tenant
+}
+
+// New prepares the decisions of table. A list of tenants that cannot be read
+// holds none; [Renew] says so.
 func New(table *routes.Table, keys Keys) *Gate {
-	g := &Gate{table: table, keys: make(map[*routes.Route]pair, len(table.Routes))}
+	g, _ := Renew(nil, table, keys)
+	return g
+}
+
+// Renew is New for a gateway that runs: a list of tenants that cannot be read
+// any more stays what it was in previous, which may be nil. Each error is an
+// alarm and names the file; the gate works all the same, and refuses the
+// tenants of a list that it never saw.
+func Renew(previous *Gate, table *routes.Table, keys Keys) (*Gate, []error) {
+	g := &Gate{
+		table: table,
+		plans: make(map[*routes.Route]*plan, len(table.Routes)),
+		files: map[string]*tenantSet{},
+	}
+	g.keys, _ = keys.(TenantKeys)
+	g.know(table.Callers)
+	errs := g.readLists(previous)
 	for _, r := range table.Routes {
-		p := pair{first: keys.Key(r.Credential, r.Scope)}
+		p := &plan{first: keys.Key(r.Credential, r.Scope), callers: g.setOf(r.Callers)}
 		if r.Second != nil {
 			p.second = keys.Key(r.Credential, r.Second.Scope)
 		}
-		g.keys[r] = p
+		if r.Tenant != nil {
+			p.tenants = g.tenantRules(r)
+		}
+		g.plans[r] = p
 	}
-	return g
+	return g, errs
 }
 
 // Table is the table by which the gate decides.
 func (g *Gate) Table() *routes.Table { return g.table }
 
-// Key is the key of a route's token.
-func (g *Gate) Key(r *routes.Route) tokens.Key { return g.keys[r].first }
+// Key is the key of a route's token in the credential's own tenant.
+func (g *Gate) Key(r *routes.Route) tokens.Key { return g.plan(r).first }
 
 // SecondKey is the key of the token that r wants beside the first; false when
 // it wants none.
 func (g *Gate) SecondKey(r *routes.Route) (tokens.Key, bool) {
-	return g.keys[r].second, r.Second != nil
+	return g.plan(r).second, r.Second != nil
 }
 
-// Admit decides a call and stamps the event in ctx, also when it refuses.
-// Every error is a [*Refusal].
+// plan is that of a route of the table; of any other, one that admits nobody.
+func (g *Gate) plan(r *routes.Route) *plan {
+	if p := g.plans[r]; p != nil {
+		return p
+	}
+	return &plan{callers: callerSet{}}
+}
+
+// Admit decides a call and stamps the event in ctx, also when it refuses; but
+// for that it is pure. Every error is a [*Refusal].
+//
+// The route is the first in the order of the file whose hosts hold the
+// authority, whose callers hold the caller and whose paths hold the path; on
+// the reverse door, the one that is mounted there, if it does. Routes that do
+// not admit the caller are as if they were not there. Then the tenant is
+// chosen, and the rules of allow judge.
+//
+// Rules and paths judge a path of one reading alone ([routes.ParsePath]), and
+// refuse any other as bad_request; without them, the bytes pass as they came.
+// They are a seat belt: OData reaches one entity by the path of another
+// ($expand, $ref, navigation, search), so that what an application may do is
+// for its permissions to say. With mode report, the rules of allow refuse
+// nothing that would pass without them.
 func (g *Gate) Admit(ctx context.Context, t Target) (Pass, error) {
-	pass, refusal := g.decide(t)
-	event := audit.From(ctx)
+	d := decision{gate: g, target: &t, who: g.recognise(t.Caller)}
+	refusal := d.decide()
+	d.stamp(audit.From(ctx))
 	if refusal != nil {
 		return Pass{}, refusal
 	}
-	event.Route = pass.Route.Name
-	event.Credential = pass.Route.Credential.Name
-	event.Host = pass.Authority.String()
-	return pass, nil
-}
-
-func (g *Gate) decide(t Target) (Pass, *Refusal) {
-	if t.Door == audit.Reverse {
-		return g.mounted(t)
-	}
-	r, ok := g.table.Match(t.Authority)
-	if !ok {
-		return Pass{}, &Refusal{
-			Code:   EgressDenied,
-			Detail: fmt.Sprintf("no route names %s, and egress.default is deny", t.Authority),
-			Remedy: fmt.Sprintf("if calls to %s should get a token, add a route with hosts: [%s] to routes.yaml", t.Authority.Host, t.Authority.Host),
-		}
-	}
-	return g.pass(r, t.Authority, t.Path), nil
-}
-
-func (g *Gate) mounted(t Target) (Pass, *Refusal) {
-	r, rest, ok := g.table.Mounted(t.Path)
-	if !ok {
-		return Pass{}, &Refusal{
-			Code:   RouteUnknown,
-			Detail: "nothing is mounted at this path",
-			Remedy: "begin the path with the mount of a route; gateway check lists them",
-		}
-	}
-	return g.pass(r, standsFor(r), rest), nil
-}
-
-func (g *Gate) pass(r *routes.Route, a routes.Authority, path string) Pass {
-	k := g.keys[r]
-	return Pass{Route: r, Authority: a, Path: path, Key: k.first, SecondKey: k.second}
-}
-
-// standsFor is the host that a mount stands for: the route's first exact one.
-// The table gives no mount to a route without.
-func standsFor(r *routes.Route) routes.Authority {
-	for _, h := range r.Hosts {
-		if !h.Wildcard {
-			return routes.Authority{Host: h.Host, Port: h.Port}
-		}
-	}
-	return routes.Authority{}
+	return d.pass, nil
 }
