@@ -108,6 +108,7 @@ func (d *Directory) Replace(creds []*routes.Credential) []Finding {
 	var findings []Finding
 	for _, l := range loads {
 		id, found := prev.renew(l, next.generation)
+		id.origin, id.login = l.credential, canonicalEndpoint(l.credential.AuthorityHost)
 		d.connect(id, prev, next)
 		next.identities = append(next.identities, id)
 		findings = append(findings, found...)
@@ -283,7 +284,7 @@ func (d *Directory) Key(c *routes.Credential, scope string) tokens.Key {
 		Scope:       scope,
 		CAE:         c.CAE && c.Entra(),
 	}
-	if id := s.same(c); id != nil {
+	if id := s.loadedFor(c); id != nil {
 		k.Fingerprint = id.fingerprint
 	}
 	return k

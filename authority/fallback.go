@@ -134,10 +134,12 @@ func (d *Directory) acquireFrom(ctx context.Context, chain []*identity, q questi
 	head := chain[0]
 	var failed []*Error
 	var own *Error // the first's
-	for _, member := range head.history.order(chain, time.Now()) {
+	for _, member := range head.order(chain, time.Now()) {
 		token, e := d.attempt(ctx, member, q)
 		if e == nil {
-			d.settle(head, member, own)
+			if head.home == nil { // another tenant says nothing about this one
+				d.settle(head, member, own)
+			}
 			return token, nil
 		}
 		if !e.passesOn() {
@@ -148,7 +150,9 @@ func (d *Directory) acquireFrom(ctx context.Context, chain []*identity, q questi
 			own = e
 		}
 	}
-	head.history.exhausted()
+	if head.home == nil {
+		head.history.exhausted()
+	}
 	return tokens.Token{}, own.beside(failed)
 }
 

@@ -33,6 +33,8 @@ type trust [sha256.Size]byte
 // identity is one credential, loaded. A nil prover means that it is not ready.
 type identity struct {
 	credential  routes.Credential
+	origin      *routes.Credential // that it was loaded for, to be found by it at once
+	login       string             // AuthorityHost, in lower case
 	kind        string
 	authority   string // as in its keys: the token endpoint, or the issuer
 	endpoint    string // the token endpoint, host in lower case; "" until an issuer's metadata told
@@ -54,6 +56,7 @@ type identity struct {
 	reason, remedy string // why not ready, or why the last good one is in use
 	state          *state
 	history        *history   // shared by all generations of the credential
+	home           *identity  // in its own tenant; nil for that itself
 	discovery      *discovery // nil without an issuer
 }
 

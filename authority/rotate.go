@@ -66,6 +66,7 @@ func (d *Directory) swap(base, fresh *identity) *identity {
 		next.identities[i] = id
 		if id == base {
 			fresh.succeed(base, base)
+			fresh.origin, fresh.login = base.origin, base.login
 			fresh.aliases = append(slices.Clone(base.aliases), base.fingerprint)
 			if n := len(fresh.aliases); n > aliasLimit {
 				fresh.aliases = slices.Delete(fresh.aliases, n/2, n/2+1)

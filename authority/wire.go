@@ -69,6 +69,9 @@ func newTransport(dialer Dialer, roots *x509.CertPool) *http.Transport {
 func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (tokens.Token, error) {
 	s := d.current.Load()
 	id := s.find(k)
+	if id != nil && k.Tenant != id.credential.TenantID {
+		id = id.in(k.Tenant)
+	}
 	if id == nil || id.authority != k.Authority {
 		return tokens.Token{}, &Error{
 			Credential: k.Credential,
@@ -76,7 +79,7 @@ func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (t
 			Nature:     tokens.Propagating,
 			Reach:      tokens.ReachCredential,
 			RetryAfter: localWait,
-			Hint:       "it is not loaded, or no longer",
+			Hint:       notLoaded(k, s.find(k)),
 			Remedy:     "check the credential's name in routes.yaml and reload",
 		}
 	}
@@ -86,9 +89,9 @@ func (d *Directory) Acquire(ctx context.Context, k tokens.Key, claims string) (t
 		e.Scope, e.Nature, e.Reach = k.Scope, tokens.Refused, tokens.ReachKey
 		return tokens.Token{}, e
 	}
-	token, e := d.acquireFrom(ctx, s.chain(id), question{scope: k.Scope, claims: asked})
+	token, e := d.acquireFrom(ctx, s.chainOf(id), question{scope: k.Scope, claims: asked})
 	if e != nil {
-		return tokens.Token{}, e
+		return tokens.Token{}, e.of(id)
 	}
 	if k.CAE {
 		token = revocable(token, time.Now())
@@ -136,8 +139,8 @@ func (d *Directory) another(ctx context.Context, t try, proved time.Time) *ident
 	case t.err == nil, t.err.policy, t.id.managed != nil:
 		return nil
 	case !t.id.usable(), t.err.ofCredential() && t.err.Refused():
-		if fresh := d.reread(ctx, t.id, proved); fresh != nil {
-			return fresh
+		if fresh := d.reread(ctx, t.id.atHome(), proved); fresh != nil {
+			return fresh.as(t.id)
 		}
 	case !t.err.noTokenEndpoint():
 		return nil
@@ -210,7 +213,7 @@ func (d *Directory) try(ctx context.Context, id *identity, q question, before *t
 func (id *identity) prove(ctx context.Context) (proof, error) {
 	p, err := id.prover.prove(ctx, target{endpoint: id.endpoint, algs: id.algs})
 	if f := id.credential.FederatedToken; err == nil && f != nil && f.File != "" {
-		id.noteExpiry(secrets.New(p.form.Get("client_assertion")))
+		id.atHome().noteExpiry(secrets.New(p.form.Get("client_assertion")))
 	}
 	return p, err
 }
