@@ -266,7 +266,7 @@ func readBatch(body []byte) ([]batchCall, error) {
 	var calls []batchCall
 	err := w.object(func(name string) error {
 		if name != "requests" {
-			return unknown(name)
+			return unknownMember(name)
 		}
 		return w.array(func() error {
 			if len(calls) == maxBatchCalls {
@@ -308,7 +308,7 @@ func checkIDs(calls []batchCall) error {
 	return nil
 }
 
-func unknown(name string) error {
+func unknownMember(name string) error {
 	return fmt.Errorf("the member %q is not known here; upper and lower case matter", cut(name))
 }
 
@@ -336,7 +336,7 @@ func (w walker) call() (c batchCall, err error) {
 		case "body":
 			return w.dec.Decode(&c.Body)
 		default:
-			return unknown(name)
+			return unknownMember(name)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

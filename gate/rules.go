@@ -91,7 +91,7 @@ func (c innerCall) allowedBy(r *routes.Route, matched routes.Pattern) (line int,
 	}
 	return 0, matched, &Refusal{
 		Code:   RuleDenied,
-		Detail: fmt.Sprintf("no rule of route %s allows %s on this path", r.Name, shown(c.method)),
+		Detail: fmt.Sprintf("no rule of route %s allows %s on this path", r.Name, inQuotes(c.method)),
 		Remedy: fmt.Sprintf("if it should, add method and path to allow of the route, line %d of routes.yaml", r.Line),
 		Cause:  c.otherwise(r),
 	}
@@ -126,9 +126,9 @@ func (c innerCall) otherwise(r *routes.Route) string {
 	return "rules have the path for " + among("method", slices.Compact(methods))
 }
 
-// shown is a word of the caller's in a message: bounded, and in quotes if it
+// inQuotes is a word of the caller's in a message: bounded, and in quotes if it
 // could be mistaken.
-func shown(word string) string {
+func inQuotes(word string) string {
 	if len(word) > 32 {
 		word = word[:32] + "…"
 	}

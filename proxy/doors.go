@@ -14,23 +14,30 @@ import (
 	"github.com/seed-13b04e61/gateway/routes"
 )
 
-// door tells by which door a call came and what it asks for. CONNECT and TRACE
-// end here: a CONNECT that reached the hall would be written raw onto a pooled
-// connection.
+// door tells by which door a call came and what it asks for. TRACE ends here, and
+// a CONNECT must go no further than to who calls: one that reached the hall would
+// be written raw onto a pooled connection.
 func (h *Handler) door(p *passage, r *http.Request) (gate.Target, *refusal) {
 	p.event.Door = audit.Reverse
 	switch {
 	case r.Method == http.MethodConnect:
 		p.event.Door, p.event.Host = audit.Tunnel, bounded(r.Host)
-		return gate.Target{}, &refusal{code: NotSupported, detail: "this release opens no tunnels",
-			remedy: "call http://HOST/… through HTTP_PROXY, which the gateway upgrades to TLS, or the reverse door; do not set HTTPS_PROXY"}
+		return gate.Target{Door: audit.Tunnel}, nil
 	case r.Method == http.MethodTrace:
 		return gate.Target{}, &refusal{code: MethodRefused, detail: "TRACE would show the token to the caller"}
 	case len(r.RequestURI) > maxTarget:
 		return gate.Target{}, &refusal{code: URITooLong, detail: "path and query together may have 32 KiB"}
+	case headerBytes(r.Header) > maxHeader:
+		return gate.Target{}, &refusal{code: HeadersTooLarge, detail: "the request's fields together may have 64 KiB"}
 	}
 	path, absolute := escapedPath(r.RequestURI)
 	p.event.Path = bounded(path)
+	scheme, authority := r.URL.Scheme, r.URL.Host
+	if p.in.h2 && r.TLS == nil {
+		// HTTP/2 has no absolute form. It is served over TLS alone, and net/http
+		// leaves TLS out where :scheme is http: the URL is meant for a proxy.
+		absolute, scheme, authority = true, "http", r.Host
+	}
 	if absolute {
 		p.event.Door = audit.Forward
 	}
@@ -44,9 +51,14 @@ func (h *Handler) door(p *passage, r *http.Request) (gate.Target, *refusal) {
 		}
 	}
 	if absolute {
-		return forwardDoor(p, r, path)
+		return forwardDoor(p, r, path, scheme, authority)
 	}
 	return reverseDoor(p, r, path)
+}
+
+func noTunnels() *refusal {
+	return &refusal{code: NotSupported, detail: "this release opens no tunnels",
+		remedy: "call http://HOST/… through HTTP_PROXY, which the gateway upgrades to TLS, or the reverse door; do not set HTTPS_PROXY"}
 }
 
 // checkTarget refuses what two parsers might read in two ways.
@@ -82,18 +94,26 @@ func checkSlashes(path string) *refusal {
 
 // forwardDoor is for absolute-form: what follows HTTP_PROXY. The authority of
 // the target counts, and Host does not (RFC 9112 §3.2.2).
-func forwardDoor(p *passage, r *http.Request, path string) (gate.Target, *refusal) {
-	p.event.Host = bounded(r.URL.Host)
-	if !strings.EqualFold(r.URL.Scheme, "http") {
+// A target of https:// is one whose caller keeps its bytes secret, so it is taken
+// where the way to the gateway does.
+func forwardDoor(p *passage, r *http.Request, path, scheme, authority string) (gate.Target, *refusal) {
+	p.event.Host = bounded(authority)
+	secure := strings.EqualFold(scheme, "https")
+	switch {
+	case secure && overTLS(r):
+		p.sentTo = "https://"
+	case secure, !strings.EqualFold(scheme, "http"):
 		return gate.Target{}, &refusal{code: BadRequest, detail: "only http:// targets are taken in absolute form on a listener without TLS",
 			remedy: "write http:// in the URL; the gateway's own leg to the upstream is TLS all the same"}
+	default:
+		p.sentTo = "http://"
 	}
-	a, err := routes.ParseAuthority(r.URL.Host, 443)
+	a, err := routes.ParseAuthority(authority, 443)
 	if err != nil {
 		return gate.Target{}, &refusal{code: BadRequest, detail: "the target's host is not one: " + err.Error(),
 			remedy: "write a plain host name, with a port if need be"}
 	}
-	if a.Port == 80 {
+	if a.Port == 80 && !secure {
 		a.Port = 443 // http://host:80 is http://host, and a token travels over TLS alone
 	}
 	p.event.Host = a.String()
@@ -115,6 +135,9 @@ func reverseDoor(p *passage, r *http.Request, path string) (gate.Target, *refusa
 			remedy: "call from a program; the gateway serves no pages"}
 	}
 	p.sentTo = "http://" + r.Host
+	if r.TLS != nil {
+		p.sentTo = "https://" + r.Host
+	}
 	return gate.Target{Door: audit.Reverse, Path: path}, nil
 }
 

@@ -38,6 +38,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 	p := passageOf(pr.In.Context())
 	out := pr.Out
 	cleanRequest(out.Header, p.pass.Route)
+	if p.pass.Drop != "" {
+		delete(out.Header, http.CanonicalHeaderKey(p.pass.Drop))
+	}
 	p.dated = p.up.injection.dress(out.Header)
 	if earlier := out.Header["Via"]; earlier == nil {
 		out.Header["Via"] = p.world.via
@@ -81,6 +84,11 @@ func (h *Handler) modify(resp *http.Response) error {
 		return &refusal{code: UpstreamProxy, detail: "the upstream asked for proxy authentication",
 			remedy: "something between the gateway and the upstream is a proxy that wants credentials; name it as egress.proxy"}
 	}
+	p.event.UpstreamRequest = upstreamRequest(resp.Header)
+	if resp.ContentLength < 0 && !p.stream {
+		p.stream = true
+		h.streams.Add(1)
+	}
 	h.remark(resp, p)
 	cleanResponse(resp, p)
 	resp.Header["Gateway-Request-Id"] = []string{p.event.RequestID}
@@ -95,6 +103,10 @@ func (h *Handler) modify(resp *http.Response) error {
 // refused.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := passageOf(r.Context())
+	if cut := p.in.verdict(); cut != nil {
+		h.refuse(w, p, cut) // first: net/http takes a missed deadline for a caller that left
+		return
+	}
 	if r.Context().Err() != nil && errors.Is(r.Context().Err(), context.Canceled) {
 		p.event.Status, p.event.Cause = statusClientGone, "the caller left"
 		panic(http.ErrAbortHandler)

@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/gate"
+	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/tokens"
 )
 
@@ -30,16 +32,24 @@ const (
 	defaultReplayBudget = 256 << 20
 	// maxTarget bounds path and query together, in bytes.
 	maxTarget = 32 << 10
+	// maxHeader bounds the fields of a request, in bytes. The server's own bound
+	// is above it, since it answers in plain text.
+	maxHeader       = 64 << 10
+	maxServerHeader = 96 << 10
 	// maxLoggedPath bounds what of a path goes into the log, in bytes.
 	maxLoggedPath = 2 << 10
 )
 
-// Config is what a [Handler] needs. All but ReplayBudget are required.
+// Config is what a [Handler] needs. Tokens, Recorder and Log are required.
 type Config struct {
 	Tokens       TokenSource
 	Recorder     audit.Recorder
 	Log          Log
-	ReplayBudget int64 // bytes; 0 for 256 MiB
+	Identifier   Identifier // who calls, where the table has callers; nil knows nobody
+	ReplayBudget int64      // bytes; 0 for 256 MiB
+	InFlight     int64      // calls under way at once; 0 for 4096
+	Connections  int64      // open at once, see [Handler.Listener]; 0 for 10 000
+	PerSource    int        // connections of one source; 0 for 256
 }
 
 // Handler serves the doors of one proxy listener. It answers 503 until the
@@ -52,15 +62,28 @@ type Handler struct {
 	acr     *registries
 	via     []string // this instance's entry of the Via field (RFC 9110 §7.6.3)
 
+	running, streams, connections atomic.Int64 // see [InFlight]
+	draining                      atomic.Bool
+
 	changing sync.Mutex // one Use at a time
 	world    atomic.Pointer[world]
+}
+
+// Gate is the part of [gate.Gate] that the proxy needs; see batchJudge too.
+type Gate interface {
+	Admit(ctx context.Context, t gate.Target) (gate.Pass, error)
+	Key(r *routes.Route) tokens.Key
+	Table() *routes.Table
 }
 
 // world is what one table makes of the handler. It is immutable; a call keeps
 // the one that it began with.
 type world struct {
-	gate         *gate.Gate
-	upstreams    map[string]*upstream // by route
+	gate         Gate
+	upstreams    map[string]*upstream      // by route
+	callers      map[string]*routes.Caller // by name; nil when the table has none
+	ofRoute      map[*routes.Route]*quota  // of those with limits
+	ofCaller     map[*routes.Caller]*quota
 	hosts        hosts
 	debugHeaders bool
 	via          []string
@@ -70,9 +93,10 @@ func (w *world) debug() bool { return w.debugHeaders }
 
 // New makes a handler without a table.
 func New(cfg Config) *Handler {
-	if cfg.ReplayBudget == 0 {
-		cfg.ReplayBudget = defaultReplayBudget
-	}
+	cfg.ReplayBudget = cmp.Or(cfg.ReplayBudget, defaultReplayBudget)
+	cfg.InFlight = cmp.Or(cfg.InFlight, defaultInFlight)
+	cfg.Connections = cmp.Or(cfg.Connections, defaultConnections)
+	cfg.PerSource = cmp.Or(cfg.PerSource, defaultPerSource)
 	h := &Handler{
 		cfg: cfg, answers: statuses(), budget: &budget{limit: cfg.ReplayBudget},
 		via: []string{fmt.Sprintf("1.1 gateway-%08x", rand.Uint32())},
@@ -84,17 +108,20 @@ func New(cfg Config) *Handler {
 
 // Use makes g decide all later calls, which leave through dialer; calls under
 // way end as they began. Connections to upstreams are kept where nothing about
-// them changed, the dialer included. The findings name routes whose TLS files cannot be used; such a route refuses
-// its calls, or goes on with the files as they were read before.
-func (h *Handler) Use(g *gate.Gate, dialer Dialer) (findings []error) {
+// them changed, the dialer included, and what is used of limits is kept by the
+// names of routes and callers. The findings name routes whose TLS files cannot be
+// used; such a route refuses its calls, or goes on with the files as they were
+// read before.
+func (h *Handler) Use(g Gate, dialer Dialer) (findings []error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	old := h.world.Load()
 	table := g.Table()
 	next := &world{
 		gate: g, upstreams: make(map[string]*upstream, len(table.Routes)), via: h.via,
-		hosts: newHosts(table.Listen.Hosts), debugHeaders: table.Log.DebugHeaders,
+		hosts: newHosts(table.Listen.Hosts), debugHeaders: table.Log.DebugHeaders, callers: byName(table.Callers),
 	}
+	next.setQuotas(table, old)
 	for _, r := range table.Routes {
 		var before *upstream
 		if old != nil {
@@ -142,7 +169,12 @@ func (h *Handler) Kept() int64 { return h.budget.used.Load() }
 // ServeHTTP lets a call in, and closes the books on it whatever happens.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := &passage{Context: r.Context(), world: h.world.Load()}
-	p.meter.ResponseWriter = w
+	p.in.w, p.in.h2 = w, r.ProtoMajor >= 2
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		p.in.src = r.Body
+	}
+	p.meter = meter{ResponseWriter: w, h2: p.in.h2, in: &p.in, draining: &h.draining}
+	h.running.Add(1)
 	p.event.Start = time.Now()
 	p.event.RequestID = requestID()
 	p.event.TraceID = traceID(r.Header.Get("Traceparent"))
@@ -168,10 +200,24 @@ func (h *Handler) finish(p *passage) {
 		}
 		v = http.ErrAbortHandler
 	}
+	h.leave(p)
 	h.cfg.Recorder.Record(p.end())
 	if v != nil {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// leave gives back what the call held, and bounds what net/http still writes
+// and reads of it.
+func (h *Handler) leave(p *passage) {
+	p.in.close()
+	p.meter.allow()
+	p.leave()
+	h.budget.give(p.kept)
+	if p.stream {
+		h.streams.Add(-1)
+	}
+	h.running.Add(-1)
 }
 
 // enter brings a call from the door through the gate, so that the hall can
@@ -184,6 +230,16 @@ func (h *Handler) enter(p *passage, r *http.Request) *refusal {
 	if refused != nil {
 		return refused
 	}
+	if h.running.Load() > h.cfg.InFlight {
+		return busy("the gateway has as many calls under way as it takes", "the number of gateways")
+	}
+	if refused := h.identify(p, r); refused != nil {
+		return refused
+	}
+	if target.Door == audit.Tunnel {
+		return noTunnels()
+	}
+	target.Method, target.Query, target.Header, target.Caller = r.Method, r.URL.RawQuery, r.Header, p.caller
 	pass, err := p.world.gate.Admit(p, target)
 	if err != nil {
 		return explain(err)
@@ -192,6 +248,14 @@ func (h *Handler) enter(p *passage, r *http.Request) *refusal {
 	if refused := checkSlashes(pass.Path); refused != nil {
 		return refused
 	}
+	if refused := p.admit(p.world.ofCaller[p.caller], p.world.ofRoute[pass.Route]); refused != nil {
+		return refused
+	}
+	return h.ready(p, r)
+}
+
+// ready is the rest of enter: the way is known.
+func (h *Handler) ready(p *passage, r *http.Request) *refusal {
 	if p.up.err != nil {
 		return &refusal{code: UpstreamTLS, detail: "the route's TLS files cannot be used", cause: p.up.err.Error(),
 			remedy: "put the files in place that tls of the route names; they are read again at once"}
@@ -204,8 +268,14 @@ func (h *Handler) enter(p *passage, r *http.Request) *refusal {
 	// An upgrade to h2c may be ignored (RFC 9110 §7.8), and some clients offer
 	// it unasked.
 	delete(r.Header, "Upgrade")
-	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		p.body = newBody(r.Body, pass.Route.Replay, r.ContentLength, h.budget)
+	if p.in.limit = p.pass.Route.Limits.MaxBody; p.in.limit > 0 && r.ContentLength > p.in.limit {
+		return tooLarge()
+	}
+	if p.pass.Batch {
+		return h.judgeBatch(p, r)
+	}
+	if p.in.src != nil {
+		p.body = newBody(&p.in, p.pass.Route.Replay, r.ContentLength, h.budget)
 	}
 	return nil
 }

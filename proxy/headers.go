@@ -79,7 +79,7 @@ func cleanResponse(resp *http.Response, p *passage) {
 	}
 	delete(h, "Alt-Svc") // a caller that upgrades to HTTP/3 leaves the gateway
 	delete(h, "Alternate-Protocol")
-	delete(h, "Strict-Transport-Security") // the caller's leg is plain here, and must stay usable
+	delete(h, "Strict-Transport-Security") // the caller's leg may be plain here, and must stay usable
 	delete(h, "Proxy-Authenticate")
 	delete(h, "Proxy-Authentication-Info")
 	if cookies := h["Set-Cookie"]; len(cookies) > 0 && !p.pass.Route.CookiesPass {
@@ -148,7 +148,7 @@ func (p *passage) lead(link string) string {
 		if r, ok := p.world.gate.Table().Match(a); !ok || r != p.pass.Route {
 			return link
 		}
-		u.Scheme = "http"
+		u.Scheme = strings.TrimSuffix(p.sentTo, "://")
 		return u.String()
 	}
 	if a != p.pass.Authority {

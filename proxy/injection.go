@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"hash/maphash"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -18,7 +19,8 @@ type injection struct {
 	second   stamp   // its header is "" when the route wants one token only
 	set      []field // in every call
 	defaults []field // in calls whose caller sent no such field
-	date     string  // gets the time of sending when the caller sent none; "" for no such field
+	seed     maphash.Seed
+	date     string // gets the time of sending when the caller sent none; "" for no such field
 }
 
 // field is a header field. Its value is shared by many requests, so never
@@ -32,20 +34,27 @@ type field struct {
 type stamp struct {
 	header, format string
 
-	// last is the value made of the token seen last: a route with one tenant
-	// sees the same token call after call, and making it costs a microsecond.
-	last atomic.Pointer[stamped]
+	// made are the values of the tokens seen last, by their key: a route with
+	// one tenant sees the same token call after call, and making its value
+	// costs some microseconds.
+	made [madeSlots]atomic.Pointer[stamped]
 }
+
+// madeSlots is enough for the tenants that call at the same time; keys that
+// share a slot cost a value made anew.
+const madeSlots = 16
 
 type stamped struct {
 	token tokens.Token
 	value []string // shared by many requests, so never changed
+	id    string   // see tokenID
 }
 
 // newInjection takes names in any case. Defaults and dates in fields that are
 // of one connection are left out: the transport alone speaks of it.
 func newInjection(r *routes.Route) *injection {
 	i := &injection{
+		seed:     maphash.MakeSeed(),
 		set:      fields(r.SetHeaders, func(string) bool { return true }),
 		defaults: fields(r.DefaultHeaders, func(name string) bool { return !hopByHop(name) }),
 	}
@@ -107,22 +116,28 @@ func (i *injection) dress(h http.Header) (dated bool) {
 // by assignment: whatever stood under these names is gone.
 func (p *passage) inject(h http.Header) {
 	i := p.up.injection
-	h[i.token.header] = i.token.of(p.token)
+	slot := 0
+	if p.pass.Tenant != "" || p.pass.Route.Registry {
+		slot = int(maphash.Comparable(i.seed, p.key) % madeSlots)
+	}
+	first := i.token.of(p.token, slot)
+	h[i.token.header], p.event.TokenID = first.value, first.id
 	if i.second.header != "" {
-		h[i.second.header] = i.second.of(*p.second)
+		h[i.second.header] = i.second.of(*p.second, slot).value
 	}
 	if p.dated {
 		h[i.date] = []string{time.Now().UTC().Format(http.TimeFormat)}
 	}
 }
 
-// of returns the field's value for t, which was checked for unfit characters
-// when it was acquired.
-func (s *stamp) of(t tokens.Token) []string {
-	if last := s.last.Load(); last != nil && last.token.Access == t.Access {
-		return last.value
+// of returns what is made of t, which was checked for unfit characters when it
+// was acquired.
+func (s *stamp) of(t tokens.Token, slot int) *stamped {
+	if last := s.made[slot].Load(); last != nil && last.token.Access == t.Access {
+		return last
 	}
-	value := []string{strings.Replace(s.format, "{token}", t.Access.Reveal(), 1)}
-	s.last.Store(&stamped{t, value})
-	return value
+	access := t.Access.Reveal()
+	fresh := &stamped{token: t, value: []string{strings.Replace(s.format, "{token}", access, 1)}, id: tokenID(t, access)}
+	s.made[slot].Store(fresh)
+	return fresh
 }

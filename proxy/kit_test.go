@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -164,6 +165,9 @@ type rigging struct {
 	acquirer tokens.Acquirer     // instead of issuer
 	identity []string            // this host's managed identity endpoints
 	creds    string              // instead of credentials
+	config   proxy.Config        // beside what every rig has
+	tls      *tls.Config         // of the front, which then speaks HTTP/2 too; nil: plain
+	judge    func(*gate.Gate) proxy.Gate
 }
 
 const credentials = `
@@ -196,15 +200,22 @@ func (o rigging) newRig(t testing.TB, text string, upstream *httptest.Server) *r
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.handler = proxy.New(proxy.Config{Tokens: store, Recorder: g.events, Log: log})
+	cfg := g.config
+	cfg.Tokens, cfg.Recorder, cfg.Log = store, g.events, log
+	g.handler = proxy.New(cfg)
 	t.Cleanup(g.handler.Close)
 	for _, err := range g.use(t, text, upstream) {
 		t.Fatal(err)
 	}
-	srv := g.handler.NewServer()
-	g.front = httptest.NewUnstartedServer(srv.Handler)
-	g.front.Config.ReadHeaderTimeout, g.front.Config.MaxHeaderBytes = srv.ReadHeaderTimeout, srv.MaxHeaderBytes
-	g.front.Start()
+	g.front = httptest.NewUnstartedServer(nil)
+	g.front.Config = g.handler.NewServer()
+	g.front.Listener = g.handler.Listener(g.front.Listener)
+	if g.tls == nil {
+		g.front.Start()
+	} else {
+		g.front.TLS, g.front.EnableHTTP2 = g.tls, true
+		g.front.StartTLS()
+	}
 	t.Cleanup(g.front.Close)
 	return g
 }
@@ -237,7 +248,11 @@ func (g *rig) use(t testing.TB, text string, upstream *httptest.Server) []error 
 	if g.alter != nil {
 		g.alter(table)
 	}
-	return g.handler.Use(gate.New(table, g.keys), g.dialer)
+	var judge proxy.Gate = gate.New(table, g.keys)
+	if g.judge != nil {
+		judge = g.judge(gate.New(table, g.keys))
+	}
+	return g.handler.Use(judge, g.dialer)
 }
 
 // plain is a route to a TLS upstream whose certificate says example.com.

@@ -2,11 +2,11 @@ package proxy
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/gate"
+	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/tokens"
 )
 
@@ -19,16 +19,21 @@ type passage struct {
 	context.Context
 	event  audit.Event
 	meter  meter
-	world  *world // the table that the call began with
+	in     inflow
+	world  *world         // the table that the call began with
+	caller *routes.Caller // nil: the table has none
+	places [2]*quota      // taken of the caller's and the route's
 	pass   gate.Pass
 	up     *upstream
 	body   *body       // nil when the call has none
+	kept   int         // bytes taken of the handler's budget, beside the body's
+	stream bool        // the answer has no announced end
 	source TokenSource // of token, which it keeps under key
 	key    tokens.Key
 	token  tokens.Token
 	second *tokens.Token // nil unless the route wants a second token
 	dated  bool          // each attempt gets the time of its sending
-	sentTo string        // scheme and authority that the caller knows the gateway by; for Location
+	sentTo string        // scheme and authority that the caller knows the gateway by, the scheme alone on the forward door; for Location
 }
 
 type passageKey struct{}
@@ -48,32 +53,6 @@ func passageOf(ctx context.Context) *passage {
 	return p
 }
 
-// meter counts what goes back to the caller.
-type meter struct {
-	http.ResponseWriter
-	status int
-	bytes  int64
-}
-
-func (m *meter) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols {
-		m.status = status
-	}
-	m.ResponseWriter.WriteHeader(status)
-}
-
-func (m *meter) Write(b []byte) (int, error) {
-	if m.status == 0 {
-		m.status = http.StatusOK
-	}
-	n, err := m.ResponseWriter.Write(b)
-	m.bytes += int64(n)
-	return n, err
-}
-
-// Unwrap lets http.ResponseController reach flushing, deadlines and hijacking.
-func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }
-
 // end closes the books on the call.
 func (p *passage) end() *audit.Event {
 	p.event.Duration = time.Since(p.event.Start)
@@ -81,8 +60,8 @@ func (p *passage) end() *audit.Event {
 	if p.event.Status == 0 {
 		p.event.Status = p.meter.status
 	}
+	p.event.BytesIn = p.in.bytes()
 	if p.body != nil {
-		p.event.BytesIn = p.body.taken()
 		p.body.release()
 	}
 	return &p.event

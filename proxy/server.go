@@ -8,17 +8,31 @@ import (
 
 // NewServer wraps h in a server with the limits of the proxy port. There is no
 // limit on the length of a call: uploads and streams may take hours.
+//
+// It is run by Serve, on a listener of [Handler.Listener]; or by ServeTLS on
+// such a listener once TLSConfig is set, and then speaks HTTP/2 too. Its MinVersion
+// must not be below TLS 1.2, which is Go's own default.
 func (h *Handler) NewServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	return &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: 10 * time.Second, // of the TLS handshake too
 		IdleTimeout:       120 * time.Second,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    maxServerHeader,
 		Protocols:         protocols,
 		// net/http would answer OPTIONS * by itself, whoever asks.
 		DisableGeneralOptionsHandler: true,
+		ConnContext:                  connContext,
 		ErrorLog:                     log.New(proxyLog{h.cfg.Log}, "", 0),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100,
+			MaxReceiveBufferPerStream:     256 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			SendPingTimeout:               30 * time.Second,
+			PingTimeout:                   15 * time.Second,
+			WriteByteTimeout:              30 * time.Second,
+		},
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/authority"
 	"github.com/seed-13b04e61/gateway/egress"
 	"github.com/seed-13b04e61/gateway/gate"
@@ -23,14 +25,19 @@ import (
 const (
 	BadRequest          gate.Code = "bad_request"
 	BrowserRefused      gate.Code = "browser_refused"
+	HeadersTooLarge     gate.Code = "headers_too_large"
 	Internal            gate.Code = "internal"
 	Loop                gate.Code = "loop"
 	MethodRefused       gate.Code = "method_refused"
 	Misdirected         gate.Code = "misdirected"
 	NotSupported        gate.Code = "not_supported"
+	Overloaded          gate.Code = "overloaded"
+	RateLimited         gate.Code = "rate_limited"
+	SlowRequest         gate.Code = "slow_request"
 	Timeout             gate.Code = "timeout"
 	TokenRefused        gate.Code = "token_refused"
 	TokenUnavailable    gate.Code = "token_unavailable"
+	TooLarge            gate.Code = "too_large"
 	URITooLong          gate.Code = "uri_too_long"
 	UpstreamProxy       gate.Code = "upstream_proxy"
 	UpstreamTLS         gate.Code = "upstream_tls"
@@ -45,27 +52,38 @@ type Answer struct {
 	// ProxyStatus is the error type of RFC 9209 §2.3.
 	ProxyStatus string
 	When        string // for the reference
+	// Reverse is the status on the reverse door where it is another; else 0.
+	Reverse int
 }
 
 // Statuses is the one table that turns refusals into answers.
 func Statuses() []Answer {
 	return []Answer{
-		{BadRequest, 400, "Request cannot be understood safely", "http_request_error", "an ambiguous or malformed target, or an attempt to smuggle"},
-		{BrowserRefused, 403, "Browsers may not call here", "http_request_denied", "`Origin` or `Sec-Fetch-Site` on the reverse door"},
-		{gate.EgressDenied, 403, "No route names this host", "http_request_denied", "no route and not allowed"},
-		{gate.RouteUnknown, 404, "Nothing is mounted here", "http_request_denied", "reverse door, nothing mounted at this path"},
-		{MethodRefused, 405, "Method is refused", "http_request_denied", "TRACE, or CONNECT where none is taken"},
-		{URITooLong, 414, "Request target is too long", "http_request_denied", "a target of more than 32 KiB"},
-		{Misdirected, 421, "This is not the host that was asked for", "http_request_denied", "`Host` is not one of the gateway's names"},
-		{Internal, 500, "The gateway has a defect", "proxy_internal_error", "a defect of the gateway; logged with its stack"},
-		{NotSupported, 501, "Not supported", "proxy_internal_response", "this release does not do that"},
-		{TokenRefused, 502, "The token endpoint refused the gateway", "proxy_configuration_error", "secret, certificate, scope, consent or policy"},
-		{UpstreamUnreachable, 502, "The upstream cannot be reached", "destination_unavailable", "name, network, or an address that may not be dialled"},
-		{UpstreamTLS, 502, "The upstream's certificate is not trusted", "tls_certificate_error", "handshake or certificate of the upstream, or the route's own TLS files"},
-		{UpstreamProxy, 502, "The next hop refused", "proxy_configuration_error", "a 407 from the upstream, or a refusal of the next hop"},
-		{TokenUnavailable, 503, "No token can be had now", "destination_unavailable", "token endpoint down or throttling, and no token left that is still valid"},
-		{Timeout, 504, "Waited too long", "http_response_timeout", "token or upstream"},
-		{Loop, 508, "The call came through this gateway already", "proxy_loop_detected", "`Via` names this instance"},
+		{Code: BadRequest, Status: 400, Title: "Request cannot be understood safely", ProxyStatus: "http_request_error", When: "an ambiguous or malformed target, or an attempt to smuggle"},
+		{Code: gate.CallerForbidden, Status: 403, Title: "This caller may not use the route", ProxyStatus: "http_request_denied", When: "`callers` of the route does not name this caller"},
+		{Code: gate.RuleDenied, Status: 403, Title: "No rule allows this call", ProxyStatus: "http_request_denied", When: "no rule under `allow` of the route holds for this method and path"},
+		{Code: gate.TenantDenied, Status: 403, Title: "This tenant may not be chosen", ProxyStatus: "http_request_denied", When: "the tenant that the call chose is absent, or on no list that holds for it"},
+		{Code: BrowserRefused, Status: 403, Title: "Browsers may not call here", ProxyStatus: "http_request_denied", When: "`Origin` or `Sec-Fetch-Site` on the reverse door"},
+		{Code: gate.EgressDenied, Status: 403, Title: "No route names this host", ProxyStatus: "http_request_denied", When: "no route and not allowed"},
+		{Code: gate.RouteUnknown, Status: 404, Title: "Nothing is mounted here", ProxyStatus: "http_request_denied", When: "reverse door, nothing mounted at this path"},
+		{Code: MethodRefused, Status: 405, Title: "Method is refused", ProxyStatus: "http_request_denied", When: "TRACE, or CONNECT where none is taken"},
+		{Code: gate.CallerUnknown, Status: 407, Reverse: 401, Title: "Who calls is not known", ProxyStatus: "http_request_denied", When: "no or bad caller credential; 401 with `WWW-Authenticate` on the reverse door, 407 with `Proxy-Authenticate` elsewhere"},
+		{Code: SlowRequest, Status: 408, Title: "The request's body came too slowly", ProxyStatus: "http_request_error", When: "a body that pauses for 60 s, or comes with less than 240 bytes in a second on average after 10 s of waiting; a header that takes more than 10 s closes the connection without an answer"},
+		{Code: TooLarge, Status: 413, Title: "Request body is too large", ProxyStatus: "http_request_denied", When: "more than `limits.max_body` of the route, or a batch of more than 4 MiB"},
+		{Code: URITooLong, Status: 414, Title: "Request target is too long", ProxyStatus: "http_request_denied", When: "a target of more than 32 KiB"},
+		{Code: Misdirected, Status: 421, Title: "This is not the host that was asked for", ProxyStatus: "http_request_denied", When: "`Host` is not one of the gateway's names"},
+		{Code: RateLimited, Status: 429, Title: "Too many calls", ProxyStatus: "http_request_denied", When: "`limits.rate` of the route or of the caller; `Retry-After` says when there is room"},
+		{Code: HeadersTooLarge, Status: 431, Title: "Request header is too large", ProxyStatus: "http_request_denied", When: "fields of more than 64 KiB; beyond 100 KiB the answer is plain text without a code"},
+		{Code: Internal, Status: 500, Title: "The gateway has a defect", ProxyStatus: "proxy_internal_error", When: "a defect of the gateway; logged with its stack"},
+		{Code: NotSupported, Status: 501, Title: "Not supported", ProxyStatus: "proxy_internal_response", When: "this release does not do that"},
+		{Code: TokenRefused, Status: 502, Title: "The token endpoint refused the gateway", ProxyStatus: "proxy_configuration_error", When: "secret, certificate, scope, consent or policy"},
+		{Code: UpstreamUnreachable, Status: 502, Title: "The upstream cannot be reached", ProxyStatus: "destination_unavailable", When: "name, network, or an address that may not be dialled"},
+		{Code: UpstreamTLS, Status: 502, Title: "The upstream's certificate is not trusted", ProxyStatus: "tls_certificate_error", When: "handshake or certificate of the upstream, or the route's own TLS files"},
+		{Code: UpstreamProxy, Status: 502, Title: "The next hop refused", ProxyStatus: "proxy_configuration_error", When: "a 407 from the upstream, or a refusal of the next hop"},
+		{Code: TokenUnavailable, Status: 503, Title: "No token can be had now", ProxyStatus: "destination_unavailable", When: "token endpoint down or throttling, and no token left that is still valid"},
+		{Code: Overloaded, Status: 503, Title: "Too much is under way", ProxyStatus: "connection_limit_reached", When: "`limits.concurrency` of the route or of the caller, 4096 calls, 10 000 connections or 256 of one source; `Retry-After` says when to call again"},
+		{Code: Timeout, Status: 504, Title: "Waited too long", ProxyStatus: "http_response_timeout", When: "token or upstream"},
+		{Code: Loop, Status: 508, Title: "The call came through this gateway already", ProxyStatus: "proxy_loop_detected", When: "`Via` names this instance"},
 	}
 }
 
@@ -100,7 +118,7 @@ func explain(err error) *refusal {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &denied):
-		return &refusal{code: denied.Code, detail: denied.Detail, remedy: denied.Remedy}
+		return &refusal{code: denied.Code, detail: denied.Detail, cause: denied.Cause, remedy: denied.Remedy, retryAfter: denied.RetryAfter}
 	case errors.As(err, &token):
 		return explainToken(token.err)
 	}
@@ -189,6 +207,9 @@ func (h *Handler) refuse(w http.ResponseWriter, p *passage, r *refusal) {
 		a = h.answers[Internal]
 	}
 	e := &p.event
+	if e.Door == audit.Reverse {
+		a.Status = cmp.Or(a.Reverse, a.Status)
+	}
 	e.Code, e.Status, e.Remedy = string(r.code), a.Status, r.remedy
 	if e.Cause = r.cause; e.Cause == "" {
 		e.Cause = r.detail
@@ -211,6 +232,9 @@ func (h *Handler) refuse(w http.ResponseWriter, p *passage, r *refusal) {
 	}
 	if a.Status == http.StatusMethodNotAllowed {
 		head.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	if r.code == gate.CallerUnknown {
+		invite(head, e.Door)
 	}
 	if p.world != nil && p.world.debug() {
 		debugHeaders(head, e)

@@ -1,0 +1,238 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// How long a peer may keep a call waiting (egress reference §6.1). Deadlines
+// bound a stall, never the length of a call: uploads and streams may take hours.
+const (
+	bodyIdle  = 60 * time.Second // for the next bytes of a request's body
+	bodyGrace = 10 * time.Second // of waiting, before bodyRate counts
+	bodyRate  = 240              // bytes in a second that a caller has to send on average
+	// writeStall is how long a caller may take to accept one write, which is 32
+	// KiB at most: a bufferPool's buffer.
+	writeStall = 60 * time.Second
+	// unreadWait is how long the rest of a body may take that nobody wants, so
+	// that its connection can be kept. How much of it there may be, net/http
+	// bounds: 256 KiB.
+	unreadWait = 5 * time.Second
+	// renewEvery spares setting a deadline anew that was set just now.
+	renewEvery = time.Second
+)
+
+// inflow is a call's request body as it comes. It ends the wait for a caller
+// that stalls or trickles, and a body that is longer than its route takes. Time
+// in which nobody reads, because the upstream is slow, is not the caller's.
+type inflow struct {
+	src   io.Reader // nil: the call has no body
+	w     http.ResponseWriter
+	h2    bool
+	limit int64 // bytes; 0: none
+
+	mu       sync.Mutex // guards what follows; never held while src is read
+	taken    int64
+	waited   time.Duration // in reads
+	reading  bool
+	ended    bool      // src said so
+	over     bool      // the call ended: no deadline may be set any more
+	deadline time.Time // that was set last
+	set      time.Time // when a read last set it
+	cut      *refusal  // why no more is read
+}
+
+// Read implements io.Reader, for one reader at a time.
+func (f *inflow) Read(p []byte) (int, error) {
+	began := time.Now()
+	if err := f.begin(began); err != nil {
+		return 0, err
+	}
+	n, err := f.src.Read(p)
+	return f.took(n, err, time.Since(began))
+}
+
+func (f *inflow) begin(now time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.over:
+		return errAttemptClosed
+	case f.cut != nil:
+		return f.cut
+	}
+	earned := bodyGrace + time.Duration(f.taken/bodyRate)*time.Second
+	allowed := min(bodyIdle, earned-f.waited)
+	if allowed <= 0 {
+		f.cut = tooSlow()
+		return f.cut
+	}
+	if allowed < bodyIdle || now.Sub(f.set) >= renewEvery {
+		f.set = now
+		f.setDeadline(now.Add(allowed))
+	}
+	f.reading = true
+	return nil
+}
+
+func (f *inflow) took(n int, err error, waited time.Duration) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reading = false
+	f.taken += int64(n)
+	f.waited += waited
+	switch {
+	case f.limit > 0 && f.taken > f.limit:
+		f.cut = tooLarge()
+		return 0, f.cut
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		f.cut = tooSlow()
+		return n, f.cut
+	case err != nil:
+		f.ended = true
+		if !f.over && !f.deadline.IsZero() {
+			// net/http goes on to watch the connection for the caller's leaving.
+			f.setDeadline(time.Time{})
+		}
+	}
+	return n, err
+}
+
+// setDeadline is for reads. f.mu is held.
+func (f *inflow) setDeadline(t time.Time) {
+	f.deadline = t
+	_ = http.NewResponseController(f.w).SetReadDeadline(t) // a writer without deadlines has none to miss
+}
+
+// unread bounds net/http's own reading of what is left of a body when its
+// answer is written or its call ends. HTTP/2 does not read it.
+func (f *inflow) unread() {
+	if f.src == nil || f.h2 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.ended && !f.reading && !f.over {
+		f.set = time.Time{} // whoever does read gets the usual time
+		f.setDeadline(time.Now().Add(unreadWait))
+	}
+}
+
+// close ends the deadlines of this call's reads. A read that is still under way
+// ends soon, by itself.
+func (f *inflow) close() {
+	if f.src == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.ended && !f.h2 {
+		f.setDeadline(time.Now().Add(unreadWait))
+	}
+	f.over = true
+}
+
+// bytes is how much of the body came.
+func (f *inflow) bytes() int64 {
+	if f.src == nil {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.taken
+}
+
+// verdict tells whether the body was cut off, or is just being: a read that
+// missed its deadline cancels the call before it returns here.
+func (f *inflow) verdict() *refusal {
+	if f.src == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cut == nil && f.reading && !f.deadline.IsZero() && !time.Now().Before(f.deadline) {
+		f.cut = tooSlow()
+	}
+	return f.cut
+}
+
+func tooSlow() *refusal {
+	return &refusal{code: SlowRequest, detail: "the request's body came too slowly",
+		remedy: "send on: a body may pause for 60 s, and has to come with 240 bytes in a second on average after the first 10 s"}
+}
+
+func tooLarge() *refusal {
+	return &refusal{code: TooLarge, detail: "the request's body is larger than this route takes",
+		remedy: "send less at once; limits.max_body of the route says how much it takes"}
+}
+
+// meter counts what goes back to the caller, and bounds how long the caller may
+// take to accept it. An answer that has nothing to say for hours is not bounded.
+type meter struct {
+	http.ResponseWriter
+	status   int
+	bytes    int64
+	h2       bool
+	in       *inflow
+	draining *atomic.Bool // nil: never
+	renewed  time.Time    // when the deadline was last set
+}
+
+func (m *meter) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		m.status = status
+		if m.in != nil {
+			m.in.unread()
+		}
+		if !m.h2 && m.draining != nil && m.draining.Load() {
+			m.ResponseWriter.Header()["Connection"] = []string{"close"}
+		}
+	}
+	m.allow()
+	m.ResponseWriter.WriteHeader(status)
+	m.rest()
+}
+
+func (m *meter) Write(b []byte) (int, error) {
+	if m.status == 0 {
+		m.WriteHeader(http.StatusOK)
+	}
+	m.allow()
+	n, err := m.ResponseWriter.Write(b)
+	m.rest()
+	m.bytes += int64(n)
+	return n, err
+}
+
+// FlushError is what http.ResponseController calls.
+func (m *meter) FlushError() error {
+	m.allow()
+	err := http.NewResponseController(m.ResponseWriter).Flush()
+	m.rest()
+	return err
+}
+
+// Unwrap lets http.ResponseController reach deadlines and hijacking.
+func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }
+
+// allow gives the caller its time to accept what is written next.
+func (m *meter) allow() {
+	if now := time.Now(); m.h2 || now.Sub(m.renewed) >= renewEvery {
+		m.renewed = now
+		_ = http.NewResponseController(m.ResponseWriter).SetWriteDeadline(now.Add(writeStall))
+	}
+}
+
+// rest takes the deadline back where it would strike without a write: HTTP/2
+// resets the stream then, HTTP/1.1 fails the next write alone, which has one of
+// its own.
+func (m *meter) rest() {
+	if m.h2 {
+		_ = http.NewResponseController(m.ResponseWriter).SetWriteDeadline(time.Time{})
+	}
+}
