@@ -119,13 +119,6 @@ func (r *body) release() {
 	r.cond.Broadcast()
 }
 
-// taken is the number of bytes read from the client.
-func (r *body) taken() int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.off
-}
-
 // drop forgets the record. r.mu is held.
 func (r *body) drop() {
 	giveBack(r.rec)
