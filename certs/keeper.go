@@ -148,7 +148,10 @@ func (k *Keeper) readTrust() error {
 		k.cfg.Log("warn", "no revocation list of a client CA: callers with its certificates are refused", "ca", name,
 			"file", k.cfg.ClientCRLFile, "remedy", "add the CA's list to client_crl_file, or take the CA out of client_ca_file")
 	}
-	k.trust.Store(t)
+	// The same one stays, so that who compares pointers sees no change.
+	if old := k.trust.Load(); old == nil || old.sum != t.sum {
+		k.trust.Store(t)
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -10,11 +11,12 @@ import (
 )
 
 // trust is by whom callers' certificates may be issued and which of them were
-// revoked. It is immutable.
+// revoked. It is immutable; sum tells whether two were read from the same.
 type trust struct {
 	pool  *x509.CertPool // nil: callers are asked for none
 	cas   []*x509.Certificate
 	lists []revocations // nil: nothing is revoked
+	sum   [sha256.Size]byte
 }
 
 // revocations is what one CA has revoked (RFC 5280 §5).
@@ -36,6 +38,8 @@ func readTrust(caFile, crlFile string) (*trust, error) {
 		return nil, err
 	}
 	t := &trust{pool: x509.NewCertPool(), cas: cas}
+	sum := sha256.New()
+	defer func() { sum.Sum(t.sum[:0]) }()
 	now, valid := time.Now(), false
 	for _, c := range cas {
 		if !c.IsCA {
@@ -43,6 +47,7 @@ func readTrust(caFile, crlFile string) (*trust, error) {
 		}
 		valid = valid || now.Before(c.NotAfter)
 		t.pool.AddCert(c)
+		sum.Write(c.Raw)
 	}
 	if !valid {
 		return nil, fmt.Errorf("listen.tls.client_ca_file: every CA certificate in %s has expired; put a current one in place", caFile)
@@ -57,6 +62,7 @@ func readTrust(caFile, crlFile string) (*trust, error) {
 	if t.lists, err = parseLists(b, cas, now); err != nil {
 		return nil, fmt.Errorf("listen.tls.client_crl_file: %s: %w", crlFile, err)
 	}
+	sum.Write(b)
 	return t, nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/authority"
+	"github.com/seed-13b04e61/gateway/certs"
 	"github.com/seed-13b04e61/gateway/egress"
 	"github.com/seed-13b04e61/gateway/gate"
 	"github.com/seed-13b04e61/gateway/proxy"
@@ -33,6 +34,7 @@ type engine struct {
 	trail     *audit.Trail
 	handler   *proxy.Handler
 	hop       hop
+	certs     *certs.Keeper // of the proxy port; nil: it speaks no TLS
 	gate      atomic.Pointer[gate.Gate]
 	adminKey  atomic.Pointer[secrets.Secret]
 	proven    sync.Map    // names of credentials that have once got a token
@@ -73,6 +75,9 @@ func (e *engine) Close() {
 	e.handler.Close()
 	e.store.Close()
 	e.trail.Close()
+	if e.certs != nil {
+		e.certs.Close()
+	}
 }
 
 // notice is something that an operator should know of a table that is in force.

@@ -16,6 +16,7 @@ func (e *engine) Reload() admin.Reloaded {
 	e.changing.Lock()
 	defer e.changing.Unlock()
 	before := e.gate.Load().Table()
+	certificates := e.reloadCertificates()
 	table, err := e.file.Reload()
 	if err == nil && e.mayUse != nil {
 		err = e.mayUse(table)
@@ -30,7 +31,7 @@ func (e *engine) Reload() admin.Reloaded {
 	if !reflect.DeepEqual(before.Listen, table.Listen) {
 		notices = append(notices, notice{text: needsRestart})
 	}
-	done := admin.Reloaded{OK: true, Routes: len(table.Routes)}
+	done := admin.Reloaded{OK: true, Routes: len(table.Routes), Warnings: certificates}
 	for _, n := range notices {
 		e.report(n)
 		done.Warnings = append(done.Warnings, n.String())
@@ -49,12 +50,12 @@ func (e *engine) watch() (*secrets.Watcher, error) {
 	w, err := secrets.Watch(func() {
 		<-ready
 		e.Reload()
-		w.Follow(e.file.Table().Files())
+		w.Follow(e.watched())
 	})
 	if err != nil {
 		return nil, err
 	}
-	w.Follow(e.file.Table().Files())
+	w.Follow(e.watched())
 	close(ready)
 	return w, nil
 }

@@ -95,6 +95,9 @@ func serve(ctx context.Context, f serveFlags, s std) error {
 		return err
 	}
 	defer g.Close()
+	if err := g.awaitCertificate(ctx); err != nil {
+		return err
+	}
 	if f.readyFile != "" {
 		if err := g.writeReady(f.readyFile); err != nil {
 			return err
@@ -160,6 +163,11 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 		g.closeListeners()
 		return nil, err
 	}
+	if g.certs, err = openCertificates(d.TLS, g.proxyL, log); err != nil {
+		g.closeListeners()
+		g.engine.Close()
+		return nil, err
+	}
 	g.mayUse = d.mayServe
 	for _, n := range append(notices, g.keepTrail(file.Table())...) {
 		g.report(n)
@@ -173,7 +181,7 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 		g.closeWatch = w.Close
 	}
 	window := admin.New(g.engine, g.metrics.Handler(), func(detail string) { log.Debug("admin", "detail", detail) })
-	g.open(g.handler.NewServer(), g.proxyL)
+	g.open(g.secured(g.handler.NewServer()), g.proxyL)
 	g.open(window.Server(), g.adminL)
 	g.open(window.HealthServer(), g.healthL)
 	g.warm()
@@ -196,7 +204,7 @@ func (g *gateway) open(srv *http.Server, l net.Listener) {
 	srv.Handler = calls
 	g.servers, g.calls = append(g.servers, srv), append(g.calls, calls)
 	go func() {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serveOn(srv, l); !errors.Is(err, http.ErrServerClosed) {
 			g.failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
 		}
 	}()
@@ -235,7 +243,7 @@ func (g *gateway) writeReady(path string) error {
 
 // greet says where each door is and what to try next.
 func (g *gateway) greet(s std) {
-	at := shown(g.proxyL)
+	at := g.callAt()
 	fmt.Fprintf(s.err, "gateway %s\n", version)
 	for _, c := range g.file.Table().Credentials {
 		if c.Origin != "" {
@@ -245,7 +253,7 @@ func (g *gateway) greet(s std) {
 	for _, r := range g.file.Table().Routes {
 		fmt.Fprintf(s.err, "route %-16s %s\n", r.Name, hostList(r))
 	}
-	fmt.Fprintf(s.err, "proxy  %s\n", at)
+	fmt.Fprintf(s.err, "proxy  %s\n", g.shownProxy())
 	if g.adminL != nil {
 		fmt.Fprintf(s.err, "admin  %s\n", shown(g.adminL))
 	}
@@ -253,7 +261,7 @@ func (g *gateway) greet(s std) {
 		if r.Mount == "" || g.proxyL.Addr().Network() != "tcp" {
 			continue
 		}
-		fmt.Fprintf(s.err, "try    curl http://%s%s/   or   http_proxy=http://%s curl http://%s/\n", at, r.Mount, at, r.Hosts[0])
+		fmt.Fprintf(s.err, "try    curl %s%s/   or   http_proxy=%s curl http://%s/\n", at, r.Mount, at, r.Hosts[0])
 		break
 	}
 }
