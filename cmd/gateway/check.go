@@ -45,6 +45,7 @@ type checkReport struct {
 	OK       bool          `json:"ok"`
 	Mistakes []mistakeJSON `json:"mistakes"`
 	Warnings []string      `json:"warnings"`
+	Callers  []callerJSON  `json:"callers,omitempty"` // absent: routes.yaml has no such section
 	Routes   []routeJSON   `json:"routes"`
 	Tokens   []tokenJSON   `json:"tokens,omitempty"`
 }
@@ -65,6 +66,17 @@ type routeJSON struct {
 	Credential string   `json:"credential"`
 	Scope      string   `json:"scope"`
 	Upstream   string   `json:"upstream,omitempty"`
+	Callers    []string `json:"callers,omitempty"` // absent: any named caller, or anyone without callers
+	Rules      []string `json:"rules,omitempty"`   // those of allow, as METHODS PATHS
+	Mode       string   `json:"mode,omitempty"`    // report, when rules are not enforced
+}
+
+// callerJSON is one who may call. It holds no digest: it is no secret, but
+// nobody needs it here.
+type callerJSON struct {
+	Name    string   `json:"name"`
+	By      []string `json:"by"` // what proves it
+	Tenants []string `json:"tenants,omitempty"`
 }
 
 func check(ctx context.Context, f checkFlags, s std) error {
@@ -80,6 +92,9 @@ func check(ctx context.Context, f checkFlags, s std) error {
 	table := file.Table()
 	report := &checkReport{OK: true, Mistakes: []mistakeJSON{}, Warnings: []string{}}
 	report.warn(append(notices, exposed(table)...), f, s)
+	for _, c := range table.Callers {
+		report.Callers = append(report.Callers, callerJSON{c.Name, proofsOf(c), c.Tenants})
+	}
 	for _, r := range table.Routes {
 		report.Routes = append(report.Routes, routeRow(r))
 	}
@@ -173,18 +188,94 @@ func routeRow(r *routes.Route) routeJSON {
 	if r.Upstream != nil {
 		row.Upstream = r.Upstream.String()
 	}
+	for _, c := range r.Callers {
+		row.Callers = append(row.Callers, c.Name)
+	}
+	for _, rule := range r.Allow {
+		row.Rules = append(row.Rules, ruleText(rule))
+	}
+	if r.Report {
+		row.Mode = "report"
+	}
 	return row
+}
+
+// ruleText is a rule in one line.
+func ruleText(rule routes.Rule) string {
+	methods, paths := "any method", make([]string, 0, len(rule.Paths))
+	if rule.Methods != nil {
+		methods = strings.Join(rule.Methods, ",")
+	}
+	for _, p := range rule.Paths {
+		paths = append(paths, p.String())
+	}
+	if len(paths) == 0 {
+		paths = append(paths, "any path")
+	}
+	return methods + " " + strings.Join(paths, " ")
+}
+
+// proofsOf says by what a caller is known.
+func proofsOf(c *routes.Caller) []string {
+	var by []string
+	if n := len(c.APIKeys); n > 1 {
+		by = append(by, fmt.Sprintf("%d API keys", n))
+	} else if n == 1 {
+		by = append(by, "API key")
+	}
+	if c.CertificateURI != "" {
+		by = append(by, "certificate "+c.CertificateURI)
+	}
+	if c.CertificateDNS != "" {
+		by = append(by, "certificate "+c.CertificateDNS)
+	}
+	if c.JWT != nil {
+		by = append(by, "JWT of "+c.JWT.Issuer)
+	}
+	if c.UID != nil {
+		by = append(by, fmt.Sprintf("uid %d", *c.UID))
+	}
+	return by
 }
 
 func hostList(r *routes.Route) string { return strings.Join(routeRow(r).Hosts, " ") }
 
 func printRoutes(w io.Writer, table *routes.Table) {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "ROUTE\tHOSTS\tMOUNT\tCREDENTIAL\tSCOPE")
+	fmt.Fprintln(tw, "ROUTE\tHOSTS\tMOUNT\tCREDENTIAL\tSCOPE\tCALLERS\tRULES")
 	for _, r := range table.Routes {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.Name, hostList(r), orDash(r.Mount), r.Credential.Name, orDash(r.Scope))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, hostList(r), orDash(r.Mount), r.Credential.Name, orDash(r.Scope),
+			callersOf(table, r), rulesOf(r))
+	}
+	if table.Callers != nil {
+		fmt.Fprintln(tw, "\nCALLER\tKNOWN BY\tTENANTS")
+		for _, c := range table.Callers {
+			fmt.Fprintf(tw, "%s\t%s\t%s\n", c.Name, strings.Join(proofsOf(c), ", "), orDash(strings.Join(c.Tenants, " ")))
+		}
 	}
 	_ = tw.Flush() // as with any print to a terminal
+}
+
+// callersOf says in a word or few who may use r.
+func callersOf(table *routes.Table, r *routes.Route) string {
+	switch {
+	case table.Callers == nil:
+		return "anyone"
+	case r.Callers == nil:
+		return "all"
+	}
+	return strings.Join(routeRow(r).Callers, " ")
+}
+
+func rulesOf(r *routes.Route) string {
+	switch n := len(r.Allow); {
+	case r.Allow == nil:
+		return "-"
+	case r.Report:
+		return fmt.Sprintf("%d, report", n)
+	default:
+		return fmt.Sprint(n)
+	}
 }
 
 func orDash(s string) string {

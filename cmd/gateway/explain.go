@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -18,29 +19,29 @@ import (
 )
 
 func newExplain(s std) *cobra.Command {
-	var asJSON bool
-	var as string
+	f := explainFlags{}
 	cmd := &cobra.Command{
 		Use:   "explain METHOD URL",
-		Short: "Say which route, credential, scope and upstream decide a call",
-		Long: `Says which route, credential, scope and upstream decide a call, by the code that
-decides it. URL is what the app asks for: https://graph.microsoft.com/v1.0/users
-as through HTTP_PROXY, or the gateway's own address for the reverse door.`,
+		Short: "Say which route, rule, caller, credential, scope and upstream decide a call",
+		Long: `Says which route, rule, credential, scope and upstream decide a call, by the code
+that decides it. URL is what the app asks for: https://graph.microsoft.com/v1.0/users
+as through HTTP_PROXY, or the gateway's own address for the reverse door. With
+callers in routes.yaml, --as says who calls; --header adds a field that a route goes
+by, such as the one that names a tenant. Exit code 1: the call would be refused.`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: completeCalls,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if as != "" {
-				return fmt.Errorf("--as %s: routes.yaml has no callers, so every caller is anonymous", as)
+			f.config, f.method = configOf(cmd), strings.ToUpper(args[0])
+			if err := f.read(args[1]); err != nil {
+				return err
 			}
-			target, err := url.Parse(args[1])
-			if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
-				return fmt.Errorf("%q is no URL; write it whole, such as https://graph.microsoft.com/v1.0/users", args[1])
-			}
-			return explain(cmd.Context(), explainFlags{configOf(cmd), strings.ToUpper(args[0]), target, asJSON}, s)
+			return explain(cmd.Context(), f, s)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().StringVar(&as, "as", "", "judge as if this caller called")
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
+	cmd.Flags().StringVar(&f.as, "as", "", "judge as if this caller called")
+	cmd.Flags().StringArrayVar(&f.fields, "header", nil, "a header field of the call, as 'Name: value'; may stand several times")
+	_ = cmd.RegisterFlagCompletionFunc("as", completeCallers) // the flag exists
 	addAllowExec(cmd)
 	return cmd
 }
@@ -48,21 +49,57 @@ as through HTTP_PROXY, or the gateway's own address for the reverse door.`,
 type explainFlags struct {
 	config config
 	method string
-	url    *url.URL
 	asJSON bool
+	as     string
+	fields []string
+
+	url    *url.URL
+	path   string // of the URL, byte for byte
+	header http.Header
+}
+
+// read understands the words of the command line.
+func (f *explainFlags) read(target string) error {
+	var err error
+	if f.url, err = url.Parse(target); err != nil || f.url.Host == "" || f.url.Scheme != "http" && f.url.Scheme != "https" {
+		return fmt.Errorf("%q is no absolute http or https URL", target)
+	}
+	// The doors judge the bytes that came, which net/url would tidy up.
+	_, f.path, _ = strings.Cut(target, "://")
+	f.path, _, _ = strings.Cut(f.path, "#")
+	f.path, _, _ = strings.Cut(f.path, "?")
+	if i := strings.IndexByte(f.path, '/'); i >= 0 {
+		f.path = f.path[i:]
+	} else {
+		f.path = "/"
+	}
+	f.header = http.Header{}
+	for _, field := range f.fields {
+		name, value, ok := strings.Cut(field, ":")
+		if name = strings.TrimSpace(name); !ok || name == "" {
+			return fmt.Errorf("--header %q: want 'Name: value'", field)
+		}
+		f.header.Add(name, strings.TrimSpace(value))
+	}
+	return nil
 }
 
 // explanation is what explain --json prints.
 type explanation struct {
 	Allowed    bool     `json:"allowed"`
 	Door       string   `json:"door"`
+	Caller     string   `json:"caller,omitempty"` // "" for anyone who can reach the listener
 	Code       string   `json:"code,omitempty"`
 	Detail     string   `json:"detail,omitempty"`
 	Remedy     string   `json:"remedy,omitempty"`
 	Route      string   `json:"route,omitempty"`
-	At         string   `json:"at,omitempty"` // file and line of the route
+	At         string   `json:"at,omitempty"`         // file and line of the route
+	Rule       string   `json:"rule,omitempty"`       // file and line of the allow rule that decided
+	WouldDeny  string   `json:"would_deny,omitempty"` // mode report: what enforcing would refuse
+	Batch      bool     `json:"batch,omitempty"`      // each call inside is judged by itself
 	Credential string   `json:"credential,omitempty"`
 	Tenant     string   `json:"tenant,omitempty"`
+	Chosen     bool     `json:"tenant_chosen,omitempty"` // the call chose the tenant
 	Endpoint   string   `json:"token_endpoint,omitempty"`
 	Fallback   []string `json:"fallback,omitempty"` // in line behind the credential
 	Scope      string   `json:"scope,omitempty"`
@@ -100,9 +137,31 @@ func explain(ctx context.Context, f explainFlags, s std) error {
 	return nil
 }
 
+// callerNamed finds the caller of --as; nil for "".
+func callerNamed(t *routes.Table, name string) (*routes.Caller, error) {
+	if name == "" {
+		return nil, nil
+	}
+	var names []string
+	for _, c := range t.Callers {
+		if c.Name == name {
+			return c, nil
+		}
+		names = append(names, c.Name)
+	}
+	if t.Callers == nil {
+		return nil, fmt.Errorf("--as %s: routes.yaml has no callers, so every caller is anonymous", name)
+	}
+	return nil, fmt.Errorf("--as %s: no such caller; routes.yaml has %s", name, strings.Join(names, ", "))
+}
+
 // decide asks the gate as the doors would.
 func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, error) {
 	table := g.Table()
+	caller, err := callerNamed(table, f.as)
+	if err != nil {
+		return explanation{}, err
+	}
 	port := uint16(443)
 	if f.url.Scheme == "http" {
 		port = 80
@@ -111,30 +170,45 @@ func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, err
 	if err != nil {
 		return explanation{}, err
 	}
-	t := gate.Target{Door: audit.Forward, Authority: a, Path: f.url.EscapedPath()}
-	if t.Path == "" {
-		t.Path = "/"
-	}
+	t := gate.Target{Door: audit.Forward, Authority: a, Method: f.method, Path: f.path, Query: f.url.RawQuery, Header: f.header, Caller: caller}
 	switch {
 	case isOwn(a, table.Listen):
 		t.Door = audit.Reverse
 	case f.url.Scheme == "http" && a.Port == 80:
 		t.Authority.Port = 443
 	}
+	x := explanation{Door: string(t.Door), Caller: f.as}
+	switch {
+	case f.method == "TRACE" || f.method == "CONNECT":
+		x.Code, x.Detail = "method_refused", f.method+" is never forwarded"
+		return x, nil
+	case caller == nil && table.Callers != nil:
+		x.Code, x.Detail = string(gate.CallerUnknown), "routes.yaml has callers, and a call without a credential is none of theirs"
+		x.Remedy = "name the caller by --as; gateway check lists them"
+		return x, nil
+	}
 	pass, err := g.Admit(ctx, t)
-	x := explanation{Door: string(t.Door)}
 	var refused *gate.Refusal
 	if errors.As(err, &refused) {
 		x.Code, x.Detail, x.Remedy = string(refused.Code), refused.Detail, refused.Remedy
 		return x, nil
 	}
-	if f.method == "TRACE" || f.method == "CONNECT" {
-		x.Code, x.Detail = "method_refused", f.method+" is never forwarded"
-		return x, nil
+	x.admitted(table, pass)
+	return x, nil
+}
+
+// admitted describes a call that may go.
+func (x *explanation) admitted(table *routes.Table, pass gate.Pass) {
+	r, c := pass.Route, *pass.Route.Credential
+	if pass.Tenant != "" {
+		c.TenantID, x.Chosen = pass.Tenant, true
 	}
-	r, c := pass.Route, pass.Route.Credential
 	x.Allowed, x.Route, x.At = true, r.Name, fmt.Sprintf("%s:%d", table.Name, r.Line)
-	x.Credential, x.Tenant, x.Endpoint, x.Scope = c.Name, c.TenantID, source(c), r.Scope
+	if pass.Rule != 0 {
+		x.Rule = fmt.Sprintf("%s:%d", table.Name, pass.Rule)
+	}
+	x.WouldDeny, x.Batch = pass.Denied, pass.Batch
+	x.Credential, x.Tenant, x.Endpoint, x.Scope = c.Name, c.TenantID, source(&c), r.Scope
 	for next := table.Credential(c.Fallback); next != nil; next = table.Credential(next.Fallback) {
 		x.Fallback = append(x.Fallback, next.Name)
 	}
@@ -147,7 +221,6 @@ func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, err
 		x.Upstream = r.Upstream.String()
 	}
 	x.URL = "https://" + strings.TrimSuffix(pass.Authority.String(), ":443") + pass.Path
-	return x, nil
 }
 
 // source says where tokens of c come from, before anybody was asked.
@@ -184,16 +257,35 @@ func isOwn(a routes.Authority, l routes.Listen) bool {
 
 func (x explanation) print(s std) error {
 	w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	caller := x.Caller
+	if caller == "" {
+		caller = "anyone who can reach the listener"
+	}
 	if !x.Allowed {
-		fmt.Fprintf(w, "door\t%s\nallowed\tno\t%s\nwhy\t%s\ndo\t%s\n", x.Door, x.Code, x.Detail, orDash(x.Remedy))
+		if x.Code == string(gate.CallerUnknown) {
+			caller = "unknown"
+		}
+		fmt.Fprintf(w, "door\t%s\ncaller\t%s\nallowed\tno\t%s\nwhy\t%s\ndo\t%s\n", x.Door, caller, x.Code, x.Detail, orDash(x.Remedy))
 		return w.Flush()
 	}
 	replay := "no second try"
 	if x.Replay > 0 {
 		replay = fmt.Sprintf("one more try with a fresh token; bodies up to %d bytes are kept for it", x.Replay)
 	}
-	fmt.Fprintf(w, "door\t%s\nallowed\tyes\ncaller\tanyone who can reach the listener\nroute\t%s\t%s\n", x.Door, x.Route, x.At)
+	fmt.Fprintf(w, "door\t%s\nallowed\tyes\ncaller\t%s\nroute\t%s\t%s\n", x.Door, caller, x.Route, x.At)
+	if x.Rule != "" {
+		fmt.Fprintf(w, "rule\t%s\n", x.Rule)
+	}
+	if x.WouldDeny != "" {
+		fmt.Fprintf(w, "would deny\t%s\tmode: report lets it pass\n", x.WouldDeny)
+	}
+	if x.Batch {
+		fmt.Fprintf(w, "batch\teach call inside is judged by itself\n")
+	}
 	fmt.Fprintf(w, "credential\t%s\n", x.Credential)
+	if x.Chosen {
+		fmt.Fprintf(w, "tenant\t%s\tchosen by the call\n", x.Tenant)
+	}
 	if len(x.Fallback) > 0 {
 		fmt.Fprintf(w, "if refused\t%s\n", strings.Join(x.Fallback, ", then "))
 	}

@@ -31,6 +31,12 @@ func exposed(t *routes.Table) []notice {
 		})
 	}
 	look("listen.admin_key", t.Listen.AdminKey.File)
+	if x := t.Listen.TLS; x != nil {
+		if x.KeyFile == "" {
+			look("listen.tls.certificate_file", x.CertificateFile) // holds the key
+		}
+		look("listen.tls.key_file", x.KeyFile)
+	}
 	for _, c := range t.Credentials {
 		field := placeOf(t, c.Name) + "credentials." + c.Name
 		look(field+".client_secret", c.ClientSecret.File)
