@@ -25,6 +25,9 @@ func tool(name string) string {
 const binaryEnv = "GATEWAY_E2E_BINARY"
 
 func TestMain(m *testing.M) {
+	if addr := os.Getenv(idleEnv); addr != "" {
+		os.Exit(holdIdle(addr, os.Stdin, os.Stdout))
+	}
 	os.Exit(run(m))
 }
 
