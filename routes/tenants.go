@@ -7,13 +7,22 @@ import (
 	"strings"
 )
 
+// maxTenants bounds a list of tenants, which an alias can give to any number of
+// callers and routes.
+const maxTenants = 10_000
+
 // tenants reads a list of GUIDs and domains.
 func (p *parser) tenants(m *mapping, key string) []string {
 	list := m.list(key)
 	if len(list) == 0 {
 		p.refuse(m.items[key].at, finding{"names no tenant", "write their GUIDs or domains, or leave the key out"})
 	}
+	if len(list) > maxTenants {
+		p.refuse(m.items[key].at, finding{fmt.Sprintf("names more than %d tenants", maxTenants), "write them into a file, as a route's allowed_file"})
+		return nil
+	}
 	var out []string
+	seen := map[string]bool{}
 	for _, e := range list {
 		tenant := strings.ToLower(p.scalar(e))
 		switch {
@@ -21,8 +30,8 @@ func (p *parser) tenants(m *mapping, key string) []string {
 			p.refuse(e.at, finding{e.shown() + " is not a tenant: client credentials need one directory", directoryID})
 		case !IsTenant(tenant):
 			p.refuse(e.at, finding{e.shown() + " is no tenant", "write the tenant's GUID or domain"})
-		case !slices.Contains(out, tenant):
-			out = append(out, tenant)
+		case !seen[tenant]:
+			out, seen[tenant] = append(out, tenant), true
 		}
 	}
 	return out
