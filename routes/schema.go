@@ -1,5 +1,10 @@
 package routes
 
+import (
+	"slices"
+	"sync"
+)
+
 // Field is one key of routes.yaml: what the parser takes and the reference
 // lists. Later marks a key of the contract that this release refuses.
 type Field struct {
@@ -169,21 +174,22 @@ func otherFields() []Field {
 	}
 }
 
-// section returns the fields of one section.
-func section(name string) []Field {
-	var fs []Field
+// sections are the fields of each section, made once and never changed.
+var sections = sync.OnceValue(func() map[string][]Field {
+	out := map[string][]Field{}
 	for _, f := range Reference() {
-		if f.Section == name {
-			fs = append(fs, f)
-		}
+		out[f.Section] = append(out[f.Section], f)
 	}
-	return fs
-}
+	return out
+})
+
+// section returns the fields of one section.
+func section(name string) []Field { return sections()[name] }
 
 // vocabulary tells whether word is a key of the file.
 func vocabulary(word string) bool {
-	for _, f := range Reference() {
-		if f.Key == word {
+	for _, fs := range sections() {
+		if slices.ContainsFunc(fs, func(f Field) bool { return f.Key == word }) {
 			return true
 		}
 	}
