@@ -50,18 +50,35 @@ func (p *parser) issuer(e entry, key, clear string) string {
 	return ""
 }
 
-// sharedIssuers give a token with any audience to whoever asks, so that claims
-// alone tell one customer from another.
-const sharedIssuers = " https://token.actions.githubusercontent.com https://gitlab.com https://accounts.google.com https://app.terraform.io https://agent.buildkite.com https://api.bitbucket.org "
+// ownerClaims are, for an issuer that gives a token with any audience to any
+// customer who asks, the claims that tell one customer from another; nil for
+// other issuers.
+func ownerClaims(issuer string) []string {
+	switch strings.TrimSuffix(issuer, "/") {
+	case "https://token.actions.githubusercontent.com":
+		return []string{"repository", "sub", "repository_id", "repository_owner", "repository_owner_id", "enterprise", "enterprise_id", "job_workflow_ref"}
+	case "https://gitlab.com":
+		return []string{"project_path", "sub", "project_id", "namespace_path", "namespace_id", "user_id", "user_login"}
+	case "https://accounts.google.com":
+		return []string{"sub", "email", "azp", "hd"}
+	case "https://app.terraform.io":
+		return []string{"sub", "terraform_organization_id", "terraform_organization_name", "terraform_workspace_id", "terraform_project_id"}
+	case "https://agent.buildkite.com":
+		return []string{"sub", "organization_slug", "organization_id", "pipeline_id"}
+	}
+	return nil
+}
 
 // sharedIssuer refuses callers that the whole world could be, and remarks upon
 // those that everybody of an issuer is.
 func (p *parser) sharedIssuer(j *CallerJWT, e entry) {
+	owners := ownerClaims(j.Issuer)
+	owned := slices.ContainsFunc(j.Claims, func(r ClaimRule) bool { return slices.Contains(owners, r.Name) })
 	switch {
-	case len(j.Claims) > 0 || j.Issuer == "":
-	case strings.Contains(sharedIssuers, " "+strings.TrimSuffix(j.Issuer, "/")+" "):
-		p.refuse(e.at, finding{"anybody can get a token of this issuer, for any audience", "add claims that name what is yours, such as {repository: contoso/app}"})
-	default:
+	case j.Issuer == "":
+	case owners != nil && !owned:
+		p.refuse(e.at, finding{"anybody can get a token of this issuer, for any audience", "add a claim that names what is yours: " + some(owners)})
+	case len(j.Claims) == 0:
 		p.warn(e.at, finding{"every token of this issuer for this audience proves the caller", "add claims, such as {sub: …}, unless that is meant"})
 	}
 }

@@ -141,6 +141,11 @@ func TestCaseIsIgnoredAsServersIgnoreIt(t *testing.T) {
 			t.Errorf("Match(%s), case respected = true", path)
 		}
 	}
+	for letter, other := range map[string]string{"k": "\u212A", "å": "\u212B", "ω": "\u2126", "i": "\u0130", "s": "\u017F"} {
+		if mustPattern(t, "/"+letter).Match(mustPath(t, "/"+other), true) || mustPattern(t, "/"+other).Match(mustPath(t, "/"+letter), true) {
+			t.Errorf("%s is taken for %s, which no server does", other, letter)
+		}
+	}
 	// '[' is '{' but for the bit that tells the case of letters.
 	if mustPattern(t, "/a[b]").Match(mustPath(t, "/a{b}"), true) || mustPattern(t, "/@").Match(mustPath(t, "/`"), true) {
 		t.Error("signs are folded like letters")

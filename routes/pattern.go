@@ -99,8 +99,8 @@ func (p Pattern) Match(path Path, ignoreCase bool) bool {
 	return p.open || rest == ""
 }
 
-// fold is s in lower case. An ASCII letter and another one are never the same:
-// servers take the Kelvin sign for no K.
+// fold is s in lower case, letter by letter. A letter that merely shares its
+// lower case with another stays as it is: servers take the Kelvin sign for no K.
 func fold(s string) string { return strings.Map(foldRune, s) }
 
 func foldRune(r rune) rune {
@@ -110,7 +110,7 @@ func foldRune(r rune) rune {
 		}
 		return r
 	}
-	if lower := unicode.ToLower(r); lower >= utf8.RuneSelf {
+	if lower := unicode.ToLower(r); unicode.ToUpper(lower) == r {
 		return lower
 	}
 	return r
