@@ -32,12 +32,16 @@ type shown struct {
 	named  bool // Basic: it is for user alone
 	user   string
 	digest [sha256.Size]byte // of the key or the token
-	token  string            // of Bearer, when it has a JWT's three parts; else ""
+	bearer string            // as it stands; "" for Basic. Its form is not checked yet
 }
 
+// jwt tells whether a bearer credential has a JWT's three parts.
+func (s *shown) jwt() bool { return strings.Count(s.bearer, ".") == 2 }
+
 // readCredential reads credentials = auth-scheme 1*SP token68 (RFC 7235 §2.1),
-// of the schemes Basic (RFC 7617 §2) and Bearer (RFC 6750 §2.1). No error
-// holds any of the value.
+// of the schemes Basic (RFC 7617 §2) and Bearer (RFC 6750 §2.1). A bearer's
+// form is left to [shown.check], since a token that was believed before had it.
+// No error holds any of the value.
 func readCredential(value string) (shown, error) {
 	if len(value) > credentialLimit {
 		return shown{}, errTooLong
@@ -46,21 +50,28 @@ func readCredential(value string) (shown, error) {
 	rest = strings.TrimLeft(rest, " ")
 	scheme = lowerASCII(scheme) // EqualFold takes a long s for an s
 	switch {
-	case !found || !isToken68(rest):
+	case !found || rest == "":
 		return shown{}, errMalformed
 	case scheme == "basic":
 		return readBasic(rest)
 	case scheme == "bearer":
-		s := shown{digest: sha256.Sum256([]byte(rest))}
-		if strings.Count(rest, ".") == 2 {
-			s.token = rest
-		}
-		return s, nil
+		return shown{digest: sha256.Sum256([]byte(rest)), bearer: rest}, nil
 	}
 	return shown{}, errScheme
 }
 
+// check completes what readCredential left out.
+func (s *shown) check() error {
+	if !s.named && !isToken68(s.bearer) {
+		return errMalformed
+	}
+	return nil
+}
+
 func readBasic(encoded string) (shown, error) {
+	if !isToken68(encoded) { // a decoder skips line breaks
+		return shown{}, errMalformed
+	}
 	pair, err := strictBase64.DecodeString(encoded)
 	if err != nil {
 		return shown{}, errMalformed
@@ -84,12 +95,24 @@ func readBasic(encoded string) (shown, error) {
 func isToken68(s string) bool {
 	body := strings.TrimRight(s, "=")
 	for i := range len(body) {
-		c := body[i]
-		if !isLetter(rune(c)) && (c < '0' || c > '9') && strings.IndexByte("-._~+/", c) < 0 {
+		if !isToken68Byte(body[i]) {
 			return false
 		}
 	}
 	return body != ""
+}
+
+// isToken68Byte looks c up in a bit for each, as tokens are long and read on
+// every call.
+func isToken68Byte(c byte) bool {
+	const (
+		low  = 0x3ff<<'0' | 1<<'-' | 1<<'.' | 1<<'+' | 1<<'/'
+		high = 0x3ffffff<<('A'-64) | 0x3ffffff<<('a'-64) | 1<<('_'-64) | 1<<('~'-64)
+	)
+	if c < 64 {
+		return low>>c&1 == 1
+	}
+	return c < 128 && uint64(high)>>(c-64)&1 == 1
 }
 
 // keyring compares API keys. It is immutable.

@@ -145,11 +145,19 @@ func (i *Identifier) proveCredential(ctx context.Context, r *roster, e *Evidence
 	if err != nil {
 		return nil, "", &doubt{cause: err.Error(), guess: true}
 	}
+	if s.jwt() {
+		if caller := r.believed(&s); caller != nil {
+			return caller, byJWT, nil
+		}
+	}
+	if err := s.check(); err != nil {
+		return nil, "", &doubt{cause: err.Error(), guess: true}
+	}
 	if caller := r.keys.find(&s); caller != nil {
 		return caller, byAPIKey, nil
 	}
 	switch {
-	case s.token != "":
+	case s.jwt():
 		caller, doubt := i.proveToken(ctx, r, e, &s)
 		return caller, byJWT, doubt
 	case s.named:

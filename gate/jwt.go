@@ -66,17 +66,21 @@ func algorithms(c *routes.Caller) []string {
 	return algs
 }
 
-// proveToken finds the caller whom a JWT names (RFC 7519 §7.2). What was
-// believed once is believed again for a while, by its digest.
-func (i *Identifier) proveToken(ctx context.Context, r *roster, e *Evidence, s *shown) (*routes.Caller, *doubt) {
-	now := time.Now()
-	if v, ok := r.verdicts.Get(s.digest); ok && now.Before(v.until) {
-		return v.caller, nil
+// believed returns the caller of a token that was believed a while ago, known by
+// its digest; else nil.
+func (r *roster) believed(s *shown) *routes.Caller {
+	if v, ok := r.verdicts.Get(s.digest); ok && time.Now().Before(v.until) {
+		return v.caller
 	}
+	return nil
+}
+
+// proveToken finds the caller whom a JWT names (RFC 7519 §7.2), and remembers it.
+func (i *Identifier) proveToken(ctx context.Context, r *roster, e *Evidence, s *shown) (*routes.Caller, *doubt) {
 	if held := i.failures.wait(sourceOf(e)); held > 0 {
 		return nil, &doubt{cause: "a JWT was not looked at, as its source is held off", held: held}
 	}
-	head, name, err := readToken(s.token)
+	head, name, err := readToken(s.bearer)
 	if err != nil {
 		return nil, &doubt{cause: err.Error(), guess: true}
 	}
@@ -86,9 +90,9 @@ func (i *Identifier) proveToken(ctx context.Context, r *roster, e *Evidence, s *
 	}
 	var why *doubt
 	for _, t := range trusts {
-		v, d := t.judge(ctx, s.token, head)
+		v, d := t.judge(ctx, s.bearer, head)
 		if d == nil {
-			if now.Before(v.until) {
+			if time.Now().Before(v.until) {
 				r.verdicts.Add(s.digest, v)
 			}
 			return v.caller, nil
