@@ -1,9 +1,14 @@
 package gate_test
 
 import (
+	"context"
+	"encoding/pem"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -247,5 +252,95 @@ func TestWrongDocumentsOfAnIssuerAreNotBelieved(t *testing.T) {
 				t.Errorf("the cause has %d bytes", len(got.cause))
 			}
 		})
+	}
+}
+
+func TestManyFirstCallsCostOneFetch(t *testing.T) {
+	key := ecSigner(t, "k")
+	synctest.Test(t, func(t *testing.T) {
+		srv := newIssuer(key)
+		i := inForce(t, srv, jwtCaller("ci"))
+		var wg sync.WaitGroup
+		for n := range 50 {
+			token := bearer(key.token(t, nil, with(goodClaims(), "jti", n)))
+			wg.Go(func() {
+				if c, err := i.Identify(t.Context(), token); err != nil || c.Name != "ci" {
+					t.Errorf("Identify = %v, %v; want ci", c, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := srv.fetches(); n != 1 {
+			t.Errorf("fetches = %d, want 1", n)
+		}
+	})
+}
+
+func TestCallThatIsGivenUpWaitsForNoIssuer(t *testing.T) {
+	key := ecSigner(t, "k")
+	synctest.Test(t, func(t *testing.T) {
+		srv := newIssuer(key)
+		srv.hang = true
+		i := inForce(t, srv, jwtCaller("ci"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun := time.Now()
+		_, err := i.Identify(ctx, bearer(key.token(t, nil, goodClaims())))
+		if took := time.Since(begun); err == nil || took != time.Second {
+			t.Errorf("Identify = %v after %v, want a refusal after 1s", err, took)
+		}
+		time.Sleep(10 * time.Second) // the fetch ends by itself
+	})
+}
+
+// The CAs that vouch for an issuer are part of who it is.
+func TestNewCAOfAnIssuerMeansNewKeys(t *testing.T) {
+	key := ecSigner(t, "k")
+	srv := newIssuer(key)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	write := func() {
+		t.Helper()
+		block := &pem.Block{Type: "CERTIFICATE", Bytes: newCA(t).cert.Raw}
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	caller := jwtCaller("ci")
+	caller.JWT.CAFile = file
+	i := inForce(t, srv, caller)
+	token := bearer(key.token(t, nil, goodClaims()))
+	for want := range 3 {
+		if got := identify(t, i, token); got.caller != "ci" {
+			t.Fatalf("Identify = %q (%s), want ci", got.caller, got.cause)
+		}
+		use(t, i, caller)
+		identify(t, i, token)
+		if n := srv.fetches(); n != want+1 {
+			t.Errorf("fetches = %d, want %d", n, want+1)
+		}
+		write()
+		use(t, i, caller)
+	}
+}
+
+// Two callers may trust one issuer by different CAs; each has its own keys.
+func TestIssuerOfTwoCAsIsTwoIssuers(t *testing.T) {
+	key := ecSigner(t, "k")
+	srv := newIssuer(key)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: newCA(t).cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, second := jwtCaller("first"), jwtCaller("second")
+	first.JWT.Audience, second.JWT.CAFile = "elsewhere", file
+	i := inForce(t, srv, first, second)
+	for aud, want := range map[string]string{"elsewhere": "first", "gateway": "second", "nowhere": ""} {
+		if got := identify(t, i, bearer(key.token(t, nil, with(goodClaims(), "aud", aud)))); got.caller != want {
+			t.Errorf("Identify(aud %s) = %q (%s), want %q", aud, got.caller, got.cause, want)
+		}
+	}
+	if n := srv.fetches(); n != 2 {
+		t.Errorf("fetches = %d, want 2", n)
 	}
 }

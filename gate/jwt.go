@@ -88,6 +88,8 @@ func (i *Identifier) proveToken(ctx context.Context, r *roster, e *Evidence, s *
 	if len(trusts) == 0 {
 		return nil, &doubt{cause: fmt.Sprintf("the JWT is of issuer %.128q, whom no caller names", name), guess: true}
 	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout) // for all of them
+	defer cancel()
 	var why *doubt
 	for _, t := range trusts {
 		v, d := t.judge(ctx, s.bearer, head)
