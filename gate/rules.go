@@ -184,7 +184,7 @@ func (c innerCall) batch() (bool, *Refusal) {
 	case n > 1 || !whole:
 		return false, twoReadings("comp")
 	}
-	return strings.EqualFold(comp, "batch"), nil
+	return strings.EqualFold(strings.Trim(comp, blank), "batch"), nil
 }
 
 // batchSegment looks at a last segment as lenient servers do: some cut
@@ -242,6 +242,9 @@ func twoReadings(name string) *Refusal {
 // all have an "m" in their name.
 func mayName(query string) bool { return strings.ContainsAny(query, "mM%") }
 
+// blank is what some servers trim.
+const blank = " \t\r\n\x00"
+
 // parameter finds a parameter whatever the case of its name, and however often
 // it is escaped. whole is false when not every server would read name and value
 // like this.
@@ -250,7 +253,7 @@ func parameter(query, name string) (value string, n int, whole bool) {
 	for piece := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
 		key, v, _ := strings.Cut(piece, "=")
 		plain, once := decoded(key)
-		if !strings.EqualFold(strings.Trim(plain, " \t\x00"), name) {
+		if !strings.EqualFold(strings.Trim(plain, blank), name) {
 			continue
 		}
 		value, whole = decoded(v)
