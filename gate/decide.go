@@ -192,13 +192,13 @@ func (d *decision) fits(r *routes.Route, escaped string) (path string, fits bool
 	path = escaped
 	tenants := d.gate.plan(r).tenants
 	if tenants != nil && tenants.prefix != nil {
+		if _, err := d.read.of(escaped); err != nil {
+			return "", false, ambiguous(err)
+		}
 		named, rest, ok := tenants.cut(escaped)
 		d.named = named
 		if ok {
 			path = rest
-		}
-		if _, err := d.read.of(path); err != nil {
-			return "", false, ambiguous(err)
 		}
 		if !ok {
 			return path, r.Paths == nil, nil // which is refused when it comes to the tenant
