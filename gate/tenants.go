@@ -202,7 +202,10 @@ func canonicalTenant(s string) (tenant string, ok bool) {
 type guid struct{ high, low uint64 }
 
 func (g guid) compare(other guid) int {
-	return cmp.Or(cmp.Compare(g.high, other.high), cmp.Compare(g.low, other.low))
+	if g.high != other.high {
+		return cmp.Compare(g.high, other.high)
+	}
+	return cmp.Compare(g.low, other.low)
 }
 
 // parseGUID reads the form with four hyphens, of either case.
@@ -292,6 +295,7 @@ func (g *Gate) readLists(previous *Gate) (errs []error) {
 const (
 	maxTenantFile = 256 << 20
 	maxTenantLine = 4096
+	guidLine      = 37 // a GUID's
 )
 
 // readTenants reads a file of one tenant a line. Empty lines do not count, nor
@@ -310,19 +314,20 @@ func readTenants(path string) (*tenantSet, error) {
 		return nil, err
 	}
 	defer f.Close()
-	s, err := parseTenants(io.LimitReader(f, maxTenantFile+1))
+	s, err := parseTenants(io.LimitReader(f, maxTenantFile+1), min(info.Size(), maxTenantFile))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
 }
 
-func parseTenants(r io.Reader) (*tenantSet, error) {
-	s := &tenantSet{}
+// parseTenants reads a list of so many bytes, more or less.
+func parseTenants(r io.Reader, size int64) (*tenantSet, error) {
+	s := &tenantSet{guids: make([]guid, 0, size/guidLine+1)}
 	var text []byte // of all domains
 	var ends []int
 	lines := bufio.NewReaderSize(r, maxTenantLine)
-	size := 0
+	read := 0
 	for n, last := 1, false; !last; n++ {
 		line, err := lines.ReadSlice('\n')
 		switch {
@@ -333,7 +338,7 @@ func parseTenants(r io.Reader) (*tenantSet, error) {
 		case err != nil:
 			return nil, err
 		}
-		if size += len(line); size > maxTenantFile {
+		if read += len(line); read > maxTenantFile {
 			return nil, fmt.Errorf("it is larger than %d bytes", maxTenantFile)
 		}
 		if n == 1 {
@@ -362,6 +367,6 @@ func parseTenants(r io.Reader) (*tenantSet, error) {
 		begin = end
 	}
 	s.sort()
-	s.guids = slices.Clip(s.guids)
+	s.guids = slices.Clone(s.guids) // of the size that it needs
 	return s, nil
 }
