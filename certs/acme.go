@@ -59,6 +59,7 @@ type manager struct {
 	cfg       ACME
 	log       func(level, msg string, kv ...any)
 	magic     *certmagic.Config
+	plain     *certmagic.Config // as magic, but its orders say not what they replace
 	cache     *certmagic.Cache
 	challenge *tls.Config  // of handshakes that are TLS-ALPN-01 challenges
 	responder *http.Server // of HTTP-01; nil without
@@ -121,13 +122,16 @@ func (m *manager) build(issuer certmagic.ACMEIssuer, responder net.Listener) {
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return m.magic, nil },
 		RenewCheckInterval: never, Logger: issuer.Logger,
 	})
-	m.magic = certmagic.New(m.cache, certmagic.Config{
+	conf := certmagic.Config{
 		Storage: &certmagic.FileStorage{Path: m.cfg.Storage}, Logger: issuer.Logger, OnEvent: heard,
 		OCSP:              certmagic.OCSPConfig{HTTPProxy: direct},
 		DefaultServerName: m.cfg.Domains[0], FallbackServerName: m.cfg.Domains[0],
-	})
+	}
+	m.magic = certmagic.New(m.cache, conf)
 	acme := certmagic.NewACMEIssuer(m.magic, issuer)
 	m.magic.Issuers = []certmagic.Issuer{acme}
+	conf.DisableARI, conf.Issuers = true, m.magic.Issuers
+	m.plain = certmagic.New(m.cache, conf)
 	m.challenge = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{challengeProtocol}, GetCertificate: m.magic.GetCertificate}
 	if responder == nil {
 		return
@@ -194,8 +198,8 @@ func (m *manager) first(ctx context.Context, domain string) error {
 		return nil
 	}
 	m.log("info", "there is no valid certificate in storage; one is being obtained", "domain", domain, "directory", m.directory())
-	for pause := firstPause; ; pause *= 2 {
-		err := m.attempt(ctx, domain)
+	for pause, failed := firstPause, 0; ; pause, failed = pause*2, failed+1 {
+		err := m.attempt(ctx, domain, failed)
 		if err == nil {
 			m.log("info", "a certificate was obtained", "domain", domain, "expires", day(m.newest(domain).NotAfter))
 			return nil
@@ -249,8 +253,11 @@ func heard(ctx context.Context, event string, data map[string]any) error {
 }
 
 // attempt obtains or renews domain's certificate once and takes it into use. It
-// costs nothing when storage has a valid one, as another replica may have put there.
-func (m *manager) attempt(ctx context.Context, domain string) error {
+// costs nothing when storage has a valid one, as another replica may have put
+// there. Every other time after failures the order does not say which
+// certificate it replaces (RFC 9773 §5): a directory that was set up anew does
+// not know that one, and refuses.
+func (m *manager) attempt(ctx context.Context, domain string, failed int) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	stop := context.AfterFunc(m.ctx, cancel)
@@ -258,7 +265,13 @@ func (m *manager) attempt(ctx context.Context, domain string) error {
 	a := &attempted{cancel: cancel}
 	// Renewing obtains what is not there. Neither is the interactive kind,
 	// which asks on stdin for an e-mail address.
-	err := m.magic.RenewCertAsync(context.WithValue(ctx, attemptKey{}, a), domain, false)
+	ctx = context.WithValue(ctx, attemptKey{}, a)
+	var err error
+	if failed%2 == 0 {
+		err = m.magic.RenewCertAsync(ctx, domain, false)
+	} else {
+		err = m.plain.RenewCertAsync(ctx, domain, true)
+	}
 	switch {
 	case a.err != nil:
 		return a.err
@@ -350,7 +363,7 @@ func (m *manager) renew() {
 
 func (m *manager) renewOne(domain string) {
 	old := m.newest(domain).NotAfter
-	err := m.attempt(m.ctx, domain)
+	err := m.attempt(m.ctx, domain, m.failures[domain])
 	if m.ctx.Err() != nil {
 		return
 	}
