@@ -265,3 +265,15 @@ func TestAnOpenConnectionLosesItsIdentityWithItsCertificate(t *testing.T) {
 		})
 	}
 }
+
+func TestRefusedClientCertificatesDoNotFloodTheLog(t *testing.T) {
+	ca := newCA(t, "clients", nil)
+	s, _, root := guarded(t, ca, "")
+	strange := newCA(t, "clients", nil).client(t, job)
+	for range 30 {
+		s.refuses(t, browser(t, root, strange), "unknown authority")
+	}
+	if got := strings.Count(s.log.String(), "a client certificate was refused"); got < 10 || got > 20 {
+		t.Errorf("30 refusals are told of %d times, want 10, or 20 on a slow machine", got)
+	}
+}

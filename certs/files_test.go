@@ -241,10 +241,18 @@ func TestReloadKeepsTheLastGoodCertificate(t *testing.T) {
 
 func TestCertificateThatEndsSoonIsWarnedOf(t *testing.T) {
 	root := newCA(t, "root", nil)
+	warning := "warn the certificate of the proxy port ends soon"
 	_, cfg := filed(t, root.server(t))
+	if got := open(t, cfg).log.String(); strings.Contains(got, warning) {
+		t.Errorf("half of the life is left, and the log is %q", got)
+	}
+	_, cfg = filed(t, root.server(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(5 * time.Minute) }))
 	s := open(t, cfg)
-	if got := s.log.String(); !strings.Contains(got, "warn the certificate of the proxy port ends soon") {
-		t.Errorf("the log is %q, want a warning", got)
+	if err := s.keeper.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(s.log.String(), warning); got != 1 {
+		t.Errorf("warned %d times, want once for one certificate", got)
 	}
 }
 

@@ -3,9 +3,19 @@ package certs
 import (
 	"context"
 	"crypto/tls"
+	"log"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
+)
+
+// Of handshakes that fail for their client certificate, toldAtOnce are told of
+// in tellEvery: anybody may send many.
+const (
+	toldAtOnce = 10
+	tellEvery  = 10 * time.Second
 )
 
 // trustKey is where a connection's context keeps the trust in force when it
@@ -17,7 +27,9 @@ type trustKey struct{}
 // of what is trusted, but its client certificate does not: a call over it whose
 // certificate is no longer good (revoked, expired, of a CA that was taken out)
 // reaches srv's handler as one without a certificate, and the connection is
-// closed after its answer. Call it before srv serves.
+// closed after its answer. Why a client certificate was refused goes to
+// [Config.Log]; other handshakes that fail are told to srv's ErrorLog as before.
+// Call it before srv serves.
 func (k *Keeper) Secure(srv *http.Server) {
 	srv.TLSConfig = k.base
 	if srv.Protocols == nil {
@@ -32,6 +44,7 @@ func (k *Keeper) Secure(srv *http.Server) {
 	if k.cfg.ClientCAFile == "" {
 		return
 	}
+	srv.ErrorLog = log.New(&handshakes{next: srv.ErrorLog, tell: k.cfg.Log}, "", 0)
 	inner := srv.ConnContext
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if inner != nil {
@@ -69,4 +82,50 @@ func (k *Keeper) stillGood(r *http.Request, now time.Time) error {
 		return t.verify(r.TLS.PeerCertificates, now)
 	}
 	return t.check(r.TLS.VerifiedChains, now)
+}
+
+// handshakes takes what a server has to say and finds in it the handshakes that
+// failed for their client certificate: crypto/tls tells of them nowhere else.
+type handshakes struct {
+	next *log.Logger // nil: the standard one
+	tell func(level, msg string, kv ...any)
+
+	mu     sync.Mutex // guards what follows
+	since  time.Time
+	told   int
+	silent int // not told of since the last that was
+}
+
+// Write implements [io.Writer]. It is called with whole lines.
+func (h *handshakes) Write(line []byte) (int, error) {
+	text := strings.TrimSuffix(string(line), "\n")
+	rest, failed := strings.CutPrefix(text, "http: TLS handshake error from ")
+	remote, cause, _ := strings.Cut(rest, ": ")
+	switch {
+	case failed && (strings.Contains(cause, "client certificate: ") || strings.HasPrefix(cause, "tls: failed to verify certificate")):
+		if silent, ok := h.turn(time.Now()); ok {
+			h.tell("warn", "a client certificate was refused", "remote", remote, "cause", cause, "untold", silent)
+		}
+	case h.next != nil:
+		h.next.Print(text)
+	default:
+		log.Print(text)
+	}
+	return len(line), nil
+}
+
+// turn tells whether another may be told of now, and how many were not.
+func (h *handshakes) turn(now time.Time) (silent int, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now.Sub(h.since) >= tellEvery {
+		h.since, h.told = now, 0
+	}
+	if h.told == toldAtOnce {
+		h.silent++
+		return 0, false
+	}
+	h.told++
+	silent, h.silent = h.silent, 0
+	return silent, true
 }

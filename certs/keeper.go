@@ -4,11 +4,13 @@
 package certs
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -31,7 +33,8 @@ type Config struct {
 const (
 	maxPEM = 1 << 20  // bytes of a file of certificates or of a key
 	maxCRL = 32 << 20 // bytes of a file of revocation lists
-	// soon is how long before its end a certificate from a file is warned of.
+	// soon is how long before its end a certificate from a file is warned of,
+	// if that is less than a fifth of its life.
 	soon = 14 * 24 * time.Hour
 )
 
@@ -131,7 +134,11 @@ func (k *Keeper) readPair() error {
 	if err != nil {
 		return err
 	}
-	if left := time.Until(pair.Leaf.NotAfter); left < soon {
+	old := k.pair.Load()
+	if old != nil && slices.EqualFunc(old.Certificate, pair.Certificate, bytes.Equal) {
+		return nil
+	}
+	if left := time.Until(pair.Leaf.NotAfter); left < min(soon, pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore)/5) {
 		k.cfg.Log("warn", "the certificate of the proxy port ends soon", "file", k.cfg.CertificateFile,
 			"expires", pair.Leaf.NotAfter.UTC().Format(time.RFC3339), "remedy", "put a new one in place; it is taken at once")
 	}
@@ -144,14 +151,15 @@ func (k *Keeper) readTrust() error {
 	if err != nil {
 		return err
 	}
+	// The same one stays, so that who compares pointers sees no change.
+	if old := k.trust.Load(); old != nil && old.sum == t.sum {
+		return nil
+	}
 	for _, name := range t.unlisted() {
 		k.cfg.Log("warn", "no revocation list of a client CA: callers with its certificates are refused", "ca", name,
 			"file", k.cfg.ClientCRLFile, "remedy", "add the CA's list to client_crl_file, or take the CA out of client_ca_file")
 	}
-	// The same one stays, so that who compares pointers sees no change.
-	if old := k.trust.Load(); old == nil || old.sum != t.sum {
-		k.trust.Store(t)
-	}
+	k.trust.Store(t)
 	return nil
 }
 
