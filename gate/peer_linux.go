@@ -20,6 +20,7 @@ const (
 	sockDiagByFamily = 20
 	diagRequestLen   = 56
 	diagUIDOffset    = 64 // of idiag_uid in struct inet_diag_msg
+	diagInodeOffset  = 68 // of idiag_inode
 	diagMessageLen   = 72
 )
 
@@ -88,6 +89,11 @@ func tcpPeer(remote, local netip.AddrPort) (uint32, error) {
 	m := msgs[0]
 	if m.Header.Type != sockDiagByFamily || len(m.Data) < diagMessageLen {
 		return 0, fmt.Errorf("%w: no such socket in this network namespace", ErrNoPeer)
+	}
+	// A socket that its process has closed belongs to nobody, and the kernel
+	// shows its uid as 0: who sends a call and closes at once would be root.
+	if binary.NativeEndian.Uint32(m.Data[diagInodeOffset:]) == 0 {
+		return 0, fmt.Errorf("%w: the peer has closed its socket", ErrNoPeer)
 	}
 	return binary.NativeEndian.Uint32(m.Data[diagUIDOffset:]), nil
 }

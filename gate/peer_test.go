@@ -49,6 +49,34 @@ func TestKernelAttestsTheOwnerOfALocalPeer(t *testing.T) {
 	}
 }
 
+// The kernel shows a socket without a process as root's: whoever sends a call
+// and closes at once must not pass for root.
+func TestClosedPeerIsNobodyAndNotRoot(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Close()
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := served.Read(make([]byte, 1)); n != 0 || err == nil { // until the close has arrived
+		t.Fatalf("Read = %d, %v, want the end", n, err)
+	}
+	if uid, err := gate.PeerUID(served); !errors.Is(err, gate.ErrNoPeer) {
+		t.Errorf("PeerUID = %d, %v, want ErrNoPeer", uid, err)
+	}
+}
+
 func TestUnknownPeerIsRefused(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
