@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,6 +62,7 @@ type Admin struct {
 	gateway Gateway
 	metrics http.Handler
 	logs    func(detail string)
+	wrong   failures
 }
 
 // New makes the admin plane of g. logs takes the server's own complaints.
@@ -131,36 +134,59 @@ func (c complaints) Write(b []byte) (int, error) { c(strings.TrimSpace(string(b)
 // browser, nor an app that merely shares the loopback.
 func (a *Admin) guarded(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		site := r.Header.Get("Sec-Fetch-Site")
 		switch {
 		case !ownHost(r):
 			deny(w, http.StatusMisdirectedRequest, "the Host field names neither loopback nor this listener's address")
-		case r.Header["Origin"] != nil, site != "" && site != "none":
+		case ofAPage(r.Header):
 			deny(w, http.StatusForbidden, "the request came from a page in a browser")
 		default:
-			if why := a.stranger(r); why != "" {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="gateway admin"`)
-				deny(w, http.StatusUnauthorized, why)
-				return
-			}
-			next(w, r)
+			a.judge(w, r, next)
 		}
 	})
 }
 
+// ofAPage tells whether a page in a browser sent this: every line counts, as
+// another server may have read another one.
+func ofAPage(h http.Header) bool {
+	return h["Origin"] != nil || slices.ContainsFunc(h["Sec-Fetch-Site"], func(site string) bool { return site != "" && site != "none" })
+}
+
+// judge lets the operator in, and holds off who guesses.
+func (a *Admin) judge(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+	conn, ok := r.Context().Value(connKey{}).(net.Conn)
+	if !ok {
+		deny(w, http.StatusUnauthorized, "the connection is unknown")
+		return
+	}
+	source := sourceOf(conn)
+	if wait := a.wrong.charge(source, time.Now()); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+		deny(w, http.StatusTooManyRequests, "too many wrong credentials came from here; wait and try again")
+		return
+	}
+	if why := a.stranger(r, conn); why != "" {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="gateway admin"`)
+		deny(w, http.StatusUnauthorized, why)
+		return
+	}
+	a.wrong.pay(source)
+	next(w, r)
+}
+
 // stranger says why the sender of r is not the operator, or "".
-func (a *Admin) stranger(r *http.Request) string {
-	if shown, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+func (a *Admin) stranger(r *http.Request, conn net.Conn) string {
+	if fields := r.Header["Authorization"]; fields != nil {
+		scheme, shown, _ := strings.Cut(fields[0], " ")
+		if len(fields) > 1 || !strings.EqualFold(scheme, "Bearer") {
+			return "send one Authorization field: Bearer and the admin key"
+		}
 		key := a.gateway.AdminKey()
 		got, want := sha256.Sum256([]byte(shown)), sha256.Sum256([]byte(key.Reveal()))
-		if !key.IsZero() && subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+		same := subtle.ConstantTimeCompare(got[:], want[:]) == 1
+		if same && !key.IsZero() {
 			return ""
 		}
 		return "the admin key is wrong"
-	}
-	conn, ok := r.Context().Value(connKey{}).(net.Conn)
-	if !ok {
-		return "the connection is unknown"
 	}
 	uid, err := gate.PeerUID(conn)
 	if err != nil {
