@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -55,7 +56,7 @@ func serve(t *testing.T, g *steered, network, addr string) net.Listener {
 // ask sends one request over a connection of its own.
 func ask(t *testing.T, l net.Listener, method, path string, header http.Header) (int, http.Header, string) {
 	t.Helper()
-	tr := &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) {
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return net.Dial(l.Addr().Network(), l.Addr().String())
 	}}
 	host := "localhost"
