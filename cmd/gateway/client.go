@@ -141,7 +141,7 @@ func reloaded(done admin.Reloaded, asJSON bool, s std) error {
 	}
 	if !done.OK {
 		if !asJSON {
-			fmt.Fprintf(s.err, "%s\nthe table before it stays in force (%d routes)\n", strings.TrimRight(done.Mistakes, "\n"), done.Routes)
+			fmt.Fprintf(s.err, "%s\nthe table before it stays in force (%s)\n", strings.TrimRight(done.Mistakes, "\n"), counted(done.Routes, "route"))
 		}
 		return errNo
 	}
@@ -149,7 +149,7 @@ func reloaded(done admin.Reloaded, asJSON bool, s std) error {
 		for _, w := range done.Warnings {
 			fmt.Fprintf(s.err, "warning: %s\n", w)
 		}
-		fmt.Fprintf(s.out, "routes.yaml is in force: %d routes\n", done.Routes)
+		fmt.Fprintf(s.out, "routes.yaml is in force: %s\n", counted(done.Routes, "route"))
 	}
 	return nil
 }
@@ -183,7 +183,7 @@ lacks the new role until it expires; this is how to be rid of it.`,
 			if asJSON {
 				return no(printJSON(s.out, done))
 			}
-			_, err = fmt.Fprintf(s.out, "%d tokens forgotten\n", done.Tokens)
+			_, err = fmt.Fprintf(s.out, "%s forgotten\n", counted(done.Tokens, "token"))
 			return no(err)
 		},
 	}
@@ -249,4 +249,12 @@ func healthy(status int, answer map[string]any, asJSON bool, s std) error {
 		return errNo
 	}
 	return nil
+}
+
+// counted is a number of things in words.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

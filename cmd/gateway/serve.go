@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/admin"
@@ -261,7 +262,7 @@ func (g *gateway) greet(s std) {
 		if r.Mount == "" || g.proxyL.Addr().Network() != "tcp" {
 			continue
 		}
-		fmt.Fprintf(s.err, "try    curl %s%s/   or   http_proxy=%s curl http://%s/\n", at, r.Mount, at, r.Hosts[0])
+		fmt.Fprintf(s.err, "try    curl %s%s/   or   http_proxy=%s curl http://%s/\n", at, r.Mount, at, strings.TrimSuffix(r.Hosts[0].String(), ":443"))
 		break
 	}
 }

@@ -77,17 +77,36 @@ func showToken(ctx context.Context, f tokenFlags, s std) error {
 		_, err := fmt.Fprintln(s.out, t.Access.Reveal())
 		return no(err)
 	}
-	return no(describe(r, t, origin, f.asJSON, s))
+	got := gotten{route: r, token: t, origin: origin}
+	for _, c := range e.directory.Status() {
+		if c.Name == r.Credential.Name && c.Fallback != "" {
+			got.instead, got.refused = c.Fallback, c.LastError
+		}
+	}
+	return no(got.describe(f.asJSON, s))
 }
 
-func describe(r *routes.Route, t tokens.Token, origin tokens.Origin, asJSON bool, s std) error {
+// gotten is a token and how it was got.
+type gotten struct {
+	route   *routes.Route
+	token   tokens.Token
+	origin  tokens.Origin
+	instead string           // the fallback that got it; "" for the route's credential itself
+	refused *authority.Error // why not that one
+}
+
+func (g gotten) describe(asJSON bool, s std) error {
+	r, t := g.route, g.token
 	claims, err := authority.Claims(t.Access)
 	opaque := err != nil
 	remark := roleRemark(r.Credential, t)
 	if asJSON {
 		out := map[string]any{
 			"route": r.Name, "credential": r.Credential.Name, "scope": r.Scope,
-			"source": origin, "expires": t.Expires, "fingerprint": t.Access.Fingerprint(),
+			"source": g.origin, "expires": t.Expires, "fingerprint": t.Access.Fingerprint(),
+		}
+		if g.instead != "" {
+			out["fallback"] = g.instead
 		}
 		if !opaque {
 			out["claims"] = claims.Raw
@@ -101,8 +120,11 @@ func describe(r *routes.Route, t tokens.Token, origin tokens.Origin, asJSON bool
 	row := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, orDash(value)) }
 	row("route", r.Name)
 	row("credential", r.Credential.Name)
+	if g.instead != "" {
+		row("in its place", g.instead+", its fallback")
+	}
 	row("scope", r.Scope)
-	row("source", string(origin))
+	row("source", string(g.origin))
 	if opaque {
 		row("claims", "the token is opaque, as it may be")
 	} else {
@@ -117,6 +139,9 @@ func describe(r *routes.Route, t tokens.Token, origin tokens.Origin, asJSON bool
 	}
 	if remark != "" {
 		fmt.Fprintln(s.out, remark)
+	}
+	if g.refused != nil {
+		fmt.Fprintln(s.err, "warning: "+g.refused.Explain())
 	}
 	_, err = fmt.Fprintln(s.err, "The token itself was not printed; --raw prints it.")
 	return err
