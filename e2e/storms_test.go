@@ -56,6 +56,45 @@ func TestStormThroughAChainOfRefusedCredentialsCostsFewTokenRequests(t *testing.
 	}
 }
 
+func TestRefusedCredentialOfManyScopesIsShownOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Options{})
+	s := graphSetup(w, "")
+	s.Files["client-secret"] = "not-a-secret-of-this-app"
+	const scopes = 40
+	for i := range scopes {
+		s.Config += fmt.Sprintf("  - {name: r%d, hosts: [r%d.example.com], scope: \"api://r%d/.default\", upstream: %q}\n", i, i, i, w.Graph.URL())
+	}
+	g := start(t, s)
+	eventually(t, "the refusal shows", func() bool { return g.metric(t, "gateway_credential_ready", `credential="default"`) == 0 })
+	for _, a := range together(t, g, crowd, func(i int) request { return request{url: g.url(fmt.Sprintf("/r%d/v1.0/users", i%scopes))} }) {
+		refused(t, a, http.StatusBadGateway, "token_refused")
+	}
+	if n := w.Entra.Requests(); n > 2 {
+		t.Errorf("%d token requests by a secret that is wrong for every scope", n)
+	}
+}
+
+func TestFallbackServesACrowdThatNoticesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Options{})
+	w.Entra.SetLifetime(3 * time.Second)
+	s := withFallback(w, w.Secret())
+	s.Files["client-secret"] = "not-a-secret-of-this-app"
+	g := start(t, s)
+	for end := time.Now().Add(7 * time.Second); time.Now().Before(end); {
+		for _, a := range together(t, g, crowd, func(int) request { return request{url: g.url("/graph/v1.0/users")} }) {
+			if a.status != http.StatusOK {
+				t.Fatalf("status %d: %.300s", a.status, a.body)
+			}
+		}
+	}
+	// Three or four tokens, and one request to find the first credential refused.
+	if n := w.Entra.Requests(); n < 3 || n > 8 {
+		t.Errorf("%d token requests in 7 s with tokens of 3 s", n)
+	}
+}
+
 // silence is an address that takes connections and never answers.
 func silence(t testing.TB) string {
 	t.Helper()

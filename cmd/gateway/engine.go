@@ -179,21 +179,29 @@ func (e *engine) readAdminKey(table *routes.Table) error {
 }
 
 // warm asks for the token of every static route, so that the first call finds
-// it. It returns at once; store's Close ends what it began.
+// it. It returns at once; store's Close ends what it began. Each credential is
+// tried with one scope before the others: when it is refused, all are.
 func (e *engine) warm() {
 	seen := map[tokens.Key]bool{}
+	queues := map[string][]tokens.Key{} // by credential
 	g := e.gate.Load()
 	for _, r := range g.Table().Routes {
 		for _, k := range keys(g, r) {
-			if seen[k] {
-				continue
+			if !seen[k] {
+				seen[k] = true
+				queues[k.Credential] = append(queues[k.Credential], k)
 			}
-			seen[k] = true
-			go func() {
-				// Whatever comes of it, Acquired reports it.
-				_, _, _ = e.store.Token(context.Background(), k)
-			}()
 		}
+	}
+	// Whatever comes of it, Acquired reports it.
+	ask := func(k tokens.Key) { _, _, _ = e.store.Token(context.Background(), k) }
+	for _, queue := range queues {
+		go func() {
+			ask(queue[0])
+			for _, k := range queue[1:] {
+				go ask(k)
+			}
+		}()
 	}
 }
 
