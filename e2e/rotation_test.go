@@ -186,6 +186,38 @@ func TestCertificateAndKeyThatAreWrittenOneAfterTheOtherFailNoCall(t *testing.T)
 	}
 }
 
+// Reading all sources takes as long as the slowest command, and files go on
+// changing meanwhile.
+func TestKeyThatChangesWhileTheFilesAreReadIsReadAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Options{})
+	old, next := newAppCertificate(t), newAppCertificate(t)
+	for _, c := range []appCertificate{old, next} {
+		if err := w.Entra.AddCertificate(sandbox.ClientID, c.cert); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := graphSetup(w, "  - {name: slow, hosts: [slow.example.com], credential: slow, scope: \"api://x/.default\"}\n")
+	s.Config = strings.Replace(s.Config, "client_secret: {file: client-secret}", "client_certificate: {file: app.pem, key_file: app.key}", 1)
+	begun := filepath.Join(t.TempDir(), "begun")
+	s.Config = strings.Replace(s.Config, "routes:\n", fmt.Sprintf("  slow: {tenant_id: %s, client_id: %s, authority_host: %q, client_secret: {exec: [/bin/sh, -c, \"touch %s; sleep 3; echo secret\"]}}\nroutes:\n",
+		sandbox.TenantDomain, sandbox.ClientID, w.Entra.URL(), begun), 1)
+	s.Files = map[string]string{"app.pem": old.certPEM, "app.key": old.keyPEM}
+	s.Args = []string{"--allow-exec"}
+	g := start(t, s)
+	if err := os.Remove(begun); err != nil {
+		t.Fatal(err)
+	}
+	replaceFile(t, filepath.Join(g.dir, "app.pem"), next.certPEM)
+	eventually(t, "the files are being read", func() bool { _, err := os.Stat(begun); return err == nil })
+	time.Sleep(time.Second)
+	replaceFile(t, filepath.Join(g.dir, "app.key"), next.keyPEM)
+	eventually(t, "the new pair is used", func() bool {
+		all := w.Entra.Assertions()
+		return len(all) > 0 && thumbprint(all[len(all)-1].Header) == next.sha256Thumbprint
+	})
+}
+
 // thumbprint is that of the certificate that an assertion names, in hex.
 func thumbprint(header map[string]any) string {
 	text, _ := header["x5t#S256"].(string)

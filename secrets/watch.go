@@ -55,13 +55,24 @@ func Watch(notify func()) (*Watcher, error) {
 }
 
 // Follow replaces the set of files. A path that does not exist yet is noticed
-// when it appears, provided that its directory exists.
+// when it appears, provided that its directory exists. What is to be noticed of
+// a file is any change from what it held when its first Follow began, or at the
+// latest notification: so call Follow before the files are read, as one that
+// changes after it was read, and before Follow, would stay unread.
 func (w *Watcher) Follow(paths []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.paths = append([]string(nil), paths...)
-	w.sums = sums(w.paths)
 	w.watchDirs()
+	now := make(map[string][sha256.Size]byte, len(paths))
+	for _, path := range w.paths {
+		sum, known := w.sums[path]
+		if !known {
+			sum = sumOf(path)
+		}
+		now[path] = sum
+	}
+	w.sums = now
 }
 
 // Close ends the watch and waits for a running notification.
@@ -175,17 +186,20 @@ func firstLink(abs string) (link, rest string, found bool) {
 	return "", "", false
 }
 
-// sums hashes the files; one that cannot be read has the zero sum, so that its
-// vanishing and its coming are changes too.
 func sums(paths []string) map[string][sha256.Size]byte {
 	out := make(map[string][sha256.Size]byte, len(paths))
 	for _, path := range paths {
-		b, err := ReadFile(path)
-		if err != nil {
-			out[path] = [sha256.Size]byte{}
-			continue
-		}
-		out[path] = sha256.Sum256(b)
+		out[path] = sumOf(path)
 	}
 	return out
+}
+
+// sumOf hashes a file; one that cannot be read has the zero sum, so that its
+// vanishing and its coming are changes too.
+func sumOf(path string) [sha256.Size]byte {
+	b, err := ReadFile(path)
+	if err != nil {
+		return [sha256.Size]byte{}
+	}
+	return sha256.Sum256(b)
 }

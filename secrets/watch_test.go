@@ -122,6 +122,38 @@ func TestWatcherFollowsConfigMapSwaps(t *testing.T) {
 	}
 }
 
+// Whoever is told reads the files, and that takes time.
+func TestWatcherSeesWhatChangesWhileItsLastWordIsTakenIn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	write(t, path, "one")
+	ready, events := make(chan struct{}), make(chan struct{}, 16)
+	var w *secrets.Watcher
+	first := true
+	w, err := secrets.Watch(func() {
+		<-ready
+		if first {
+			first = false
+			write(t, path, "three") // after "two" was read
+			w.Follow([]string{path})
+		}
+		events <- struct{}{}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	w.Follow([]string{path})
+	close(ready)
+	write(t, path, "two")
+	for range 2 {
+		select {
+		case <-events:
+		case <-time.After(5 * time.Second):
+			t.Fatal("a change went unnoticed, as it came before Follow")
+		}
+	}
+}
+
 func TestWatcherSaysNothingWhenContentIsTheSame(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")

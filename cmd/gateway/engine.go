@@ -44,7 +44,8 @@ type engine struct {
 	// mayUse says why a table may not be put in force at the doors that are
 	// open; nil while there are none.
 	mayUse   func(*routes.Table) error
-	changing sync.Mutex // one reload at a time
+	changing sync.Mutex           // one reload at a time
+	follow   func(paths []string) // has changes of these files followed by a reload; nil: nobody watches
 }
 
 // newEngine puts file's table in force and says what is wrong with it all the

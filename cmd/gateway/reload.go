@@ -2,8 +2,10 @@ package main
 
 import (
 	"reflect"
+	"sync"
 
 	"github.com/seed-13b04e61/gateway/admin"
+	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/secrets"
 )
 
@@ -27,6 +29,9 @@ func (e *engine) Reload() admin.Reloaded {
 		e.log.Error("routes.yaml was not taken; the table before it stays in force", "mistakes", err.Error())
 		return admin.Reloaded{Routes: len(before.Routes), Mistakes: err.Error()}
 	}
+	if e.follow != nil {
+		e.follow(e.watched())
+	}
 	notices := append(e.apply(table), e.keepTrail(table)...)
 	if !reflect.DeepEqual(before.Listen, table.Listen) {
 		notices = append(notices, notice{text: needsRestart})
@@ -43,19 +48,31 @@ func (e *engine) Reload() admin.Reloaded {
 	return done
 }
 
-// watch has every change of a file that matters followed by a reload.
-func (e *engine) watch() (*secrets.Watcher, error) {
-	var w *secrets.Watcher
-	ready := make(chan struct{})
+// watch has every change of a file that matters followed by a reload, once the
+// engine is there: from the moment that it returns, so that no change gets lost
+// between the first reading of a file and the watch over it. stop ends it.
+func (g *gateway) watch(file *routes.File) (begin, stop func(), err error) {
+	taken := make(chan struct{})
 	w, err := secrets.Watch(func() {
-		<-ready
-		e.Reload()
-		w.Follow(e.watched())
+		<-taken
+		if g.engine != nil {
+			g.Reload()
+		}
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	w.Follow(e.watched())
-	close(ready)
-	return w, nil
+	w.Follow(file.Table().Files())
+	begin = sync.OnceFunc(func() {
+		if g.engine != nil {
+			g.follow = w.Follow
+			w.Follow(g.watched()) // what the certificates named besides
+		}
+		close(taken)
+	})
+	stop = func() {
+		begin()
+		_ = w.Close()
+	}
+	return begin, stop, nil
 }

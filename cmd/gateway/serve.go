@@ -140,7 +140,7 @@ type gateway struct {
 	calls                   []*underway   // of each server
 	patience                time.Duration // with calls under way, when it drains
 	failed                  chan error
-	closeWatch              func() error
+	closeWatch              func()
 }
 
 // start opens all doors or none.
@@ -159,12 +159,20 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 			return nil, err
 		}
 	}
+	begin, stop, unwatched := g.watch(file)
+	if unwatched != nil {
+		begin, stop = func() {}, func() {}
+		log.Warn("files are not watched; changes take effect on SIGHUP and gateway reload", "cause", unwatched.Error())
+	}
+	g.closeWatch = stop
 	var notices []notice
 	if g.engine, notices, err = newEngine(file, log); err != nil {
+		stop()
 		g.closeListeners()
 		return nil, err
 	}
 	if g.certs, err = openCertificates(d.TLS, g.proxyL, log); err != nil {
+		stop()
 		g.closeListeners()
 		g.engine.Close()
 		return nil, err
@@ -174,13 +182,7 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 		g.report(n)
 	}
 	g.hop.forbid(tcpAddresses(g.proxyL, g.adminL, g.healthL))
-	w, err := g.watch()
-	if err != nil {
-		log.Warn("files are not watched; changes take effect on SIGHUP and gateway reload", "cause", err.Error())
-		g.closeWatch = func() error { return nil }
-	} else {
-		g.closeWatch = w.Close
-	}
+	begin()
 	window := admin.New(g.engine, g.metrics.Handler(), func(detail string) { log.Debug("admin", "detail", detail) })
 	g.open(g.secured(g.handler.NewServer()), g.proxyL)
 	g.open(window.Server(), g.adminL)
@@ -216,7 +218,7 @@ func (g *gateway) Close() {
 	for _, srv := range g.servers {
 		_ = srv.Close()
 	}
-	_ = g.closeWatch()
+	g.closeWatch()
 	g.engine.Close()
 }
 
