@@ -43,7 +43,6 @@ type inflow struct {
 	ended    bool      // src said so
 	over     bool      // the call ended: no deadline may be set any more
 	deadline time.Time // that was set last
-	set      time.Time // when a read last set it
 	cut      *refusal  // why no more is read
 }
 
@@ -72,9 +71,8 @@ func (f *inflow) begin(now time.Time) error {
 		f.cut = tooSlow()
 		return f.cut
 	}
-	if allowed < bodyIdle || now.Sub(f.set) >= renewEvery {
-		f.set = now
-		f.setDeadline(now.Add(allowed))
+	if until := now.Add(allowed); allowed < bodyIdle || until.Sub(f.deadline) >= renewEvery {
+		f.setDeadline(until)
 	}
 	f.reading = true
 	return nil
@@ -118,8 +116,7 @@ func (f *inflow) unread() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.ended && !f.reading && !f.over {
-		f.set = time.Time{} // whoever does read gets the usual time
-		f.setDeadline(time.Now().Add(unreadWait))
+		f.setDeadline(time.Now().Add(f.unreadWait()))
 	}
 }
 
@@ -132,9 +129,17 @@ func (f *inflow) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.ended && !f.h2 {
-		f.setDeadline(time.Now().Add(unreadWait))
+		f.setDeadline(time.Now().Add(f.unreadWait()))
 	}
 	f.over = true
+}
+
+// unreadWait is none for a caller that was too slow already. f.mu is held.
+func (f *inflow) unreadWait() time.Duration {
+	if f.cut != nil && f.cut.code == SlowRequest {
+		return 0
+	}
+	return unreadWait
 }
 
 // bytes is how much of the body came.
