@@ -34,6 +34,9 @@ type porter struct {
 }
 
 func (p *porter) Identify(_ context.Context, e gate.Evidence) (*routes.Caller, error) {
+	if e.UID != nil {
+		_, _ = e.UID() // kept for whoever asks later
+	}
 	p.mu.Lock()
 	p.seen = append(p.seen, e)
 	p.mu.Unlock()

@@ -32,12 +32,6 @@ func (h *Handler) door(p *passage, r *http.Request) (gate.Target, *refusal) {
 	}
 	path, absolute := escapedPath(r.RequestURI)
 	p.event.Path = bounded(path)
-	scheme, authority := r.URL.Scheme, r.URL.Host
-	if p.in.h2 && r.TLS == nil {
-		// HTTP/2 has no absolute form. It is served over TLS alone, and net/http
-		// leaves TLS out where :scheme is http: the URL is meant for a proxy.
-		absolute, scheme, authority = true, "http", r.Host
-	}
 	if absolute {
 		p.event.Door = audit.Forward
 	}
@@ -51,7 +45,7 @@ func (h *Handler) door(p *passage, r *http.Request) (gate.Target, *refusal) {
 		}
 	}
 	if absolute {
-		return forwardDoor(p, r, path, scheme, authority)
+		return forwardDoor(p, r, path)
 	}
 	return reverseDoor(p, r, path)
 }
@@ -95,20 +89,21 @@ func checkSlashes(path string) *refusal {
 // forwardDoor is for absolute-form: what follows HTTP_PROXY. The authority of
 // the target counts, and Host does not (RFC 9112 §3.2.2).
 // A target of https:// is one whose caller keeps its bytes secret, so it is taken
-// where the way to the gateway does.
-func forwardDoor(p *passage, r *http.Request, path, scheme, authority string) (gate.Target, *refusal) {
-	p.event.Host = bounded(authority)
-	secure := strings.EqualFold(scheme, "https")
+// where the way to the gateway does. HTTP/2 has no absolute form that net/http
+// would show, so no forward door: a foreign :authority is misdirected.
+func forwardDoor(p *passage, r *http.Request, path string) (gate.Target, *refusal) {
+	p.event.Host = bounded(r.URL.Host)
+	secure := strings.EqualFold(r.URL.Scheme, "https")
 	switch {
 	case secure && overTLS(r):
 		p.sentTo = "https://"
-	case secure, !strings.EqualFold(scheme, "http"):
+	case secure, !strings.EqualFold(r.URL.Scheme, "http"):
 		return gate.Target{}, &refusal{code: BadRequest, detail: "only http:// targets are taken in absolute form on a listener without TLS",
 			remedy: "write http:// in the URL; the gateway's own leg to the upstream is TLS all the same"}
 	default:
 		p.sentTo = "http://"
 	}
-	a, err := routes.ParseAuthority(authority, 443)
+	a, err := routes.ParseAuthority(r.URL.Host, 443)
 	if err != nil {
 		return gate.Target{}, &refusal{code: BadRequest, detail: "the target's host is not one: " + err.Error(),
 			remedy: "write a plain host name, with a port if need be"}

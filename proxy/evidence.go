@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,7 +22,6 @@ type Identifier interface {
 // peer is what a connection tells of whoever opened it.
 type peer struct {
 	source netip.Addr             // zero for a unix socket
-	tls    *tls.Conn              // nil without
 	uid    func() (uint32, error) // asks the kernel once; nil where it cannot be asked
 }
 
@@ -33,7 +31,6 @@ type peerKey struct{}
 // the handshake is still to come, and most tables have no callers.
 func connContext(ctx context.Context, c net.Conn) context.Context {
 	p := &peer{source: sourceOf(c.RemoteAddr())}
-	p.tls, _ = c.(*tls.Conn)
 	for {
 		inner, ok := c.(interface{ NetConn() net.Conn })
 		if !ok {
@@ -68,10 +65,6 @@ func (h *Handler) identify(p *passage, r *http.Request) *refusal {
 	e := gate.Evidence{Door: p.event.Door, Header: r.Header, TLS: r.TLS}
 	if at, ok := p.Context.Value(peerKey{}).(*peer); ok {
 		e.Source, e.UID = at.source, at.uid
-		if e.TLS == nil && at.tls != nil { // net/http tells TLS by the scheme that HTTP/2 names
-			state := at.tls.ConnectionState()
-			e.TLS = &state
-		}
 	} else if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		e.Source = a.Addr().Unmap().WithZone("")
 	}
@@ -118,7 +111,7 @@ func byName(callers []*routes.Caller) map[string]*routes.Caller {
 // overTLS tells whether the caller's connection is encrypted, or need not be:
 // a unix socket is of this machine.
 func overTLS(r *http.Request) bool {
-	if r.TLS != nil || r.ProtoMajor >= 2 {
+	if r.TLS != nil {
 		return true
 	}
 	_, isUnix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
