@@ -28,7 +28,8 @@ type batchJudge interface {
 }
 
 // judgeBatch reads the call's body whole, has each call in it judged, and puts
-// what was judged in its place.
+// what was judged in its place. What is encoded cannot be judged; with mode
+// report the judge notes that, and the call goes on as it is.
 func (h *Handler) judgeBatch(p *passage, r *http.Request) *refusal {
 	judge, ok := p.world.gate.(batchJudge)
 	if !ok {
@@ -36,7 +37,7 @@ func (h *Handler) judgeBatch(p *passage, r *http.Request) *refusal {
 			remedy: "send the calls one by one"}
 	}
 	for _, coding := range r.Header["Content-Encoding"] {
-		if !strings.EqualFold(strings.TrimSpace(coding), "identity") {
+		if !strings.EqualFold(strings.TrimSpace(coding), "identity") && !p.pass.Route.Report {
 			return &refusal{code: BadRequest, detail: "a batch whose content is encoded cannot be judged",
 				remedy: "send it without Content-Encoding"}
 		}
@@ -62,7 +63,6 @@ func (h *Handler) judgeBatch(p *passage, r *http.Request) *refusal {
 	// The rest of the gateway sees a request that came like this.
 	r.Body, r.ContentLength, r.TransferEncoding, r.Trailer = io.NopCloser(bytes.NewReader(judged)), int64(len(judged)), nil, nil
 	r.Header["Content-Length"] = []string{strconv.Itoa(len(judged))}
-	delete(r.Header, "Content-Encoding")
 	p.body = newBody(r.Body, p.pass.Route.Replay, r.ContentLength, h.budget)
 	return nil
 }

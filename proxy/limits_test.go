@@ -385,6 +385,19 @@ func TestFieldThatNamesTheTenantGoesNoFurther(t *testing.T) {
 	}
 }
 
+func TestEncodedBatchGoesOnAsItIsWhereRulesAreReported(t *testing.T) {
+	g := rigging{alter: func(table *routes.Table) { table.Routes[0].Report = true }, judge: func(g *gate.Gate) proxy.Gate {
+		return judging{Gate: g, alter: func(p *gate.Pass) { p.Batch = true }, batch: func(body []byte) ([]byte, error) { return body, nil }}
+	}}.newRig(t, plain, newUpstream(t, false, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		fmt.Fprint(w, r.Header.Get("Content-Encoding"), " ", string(b))
+	}))
+	resp, body := g.get(t, "/api/$batch", "Content-Encoding", "gzip")
+	if resp.StatusCode != 200 || body != "gzip " {
+		t.Errorf("got %d %q, want the call as it was", resp.StatusCode, body)
+	}
+}
+
 func TestBatchIsSentAsItWasJudged(t *testing.T) {
 	var tries atomic.Int64
 	g := rigging{judge: func(g *gate.Gate) proxy.Gate {

@@ -72,7 +72,7 @@ func Statuses() []Answer {
 		{Code: TooLarge, Status: 413, Title: "Request body is too large", ProxyStatus: "http_request_denied", When: "more than `limits.max_body` of the route, or a batch of more than 4 MiB"},
 		{Code: URITooLong, Status: 414, Title: "Request target is too long", ProxyStatus: "http_request_denied", When: "a target of more than 32 KiB"},
 		{Code: Misdirected, Status: 421, Title: "This is not the host that was asked for", ProxyStatus: "http_request_denied", When: "`Host` is not one of the gateway's names"},
-		{Code: RateLimited, Status: 429, Title: "Too many calls", ProxyStatus: "http_request_denied", When: "`limits.rate` of the route or of the caller; `Retry-After` says when there is room"},
+		{Code: RateLimited, Status: 429, Title: "Too many calls", ProxyStatus: "http_request_denied", When: "`limits.rate` of the route or of the caller, or too many credentials of one source that were not believed; `Retry-After` says when to call again"},
 		{Code: HeadersTooLarge, Status: 431, Title: "Request header is too large", ProxyStatus: "http_request_denied", When: "fields of more than 64 KiB; beyond 100 KiB the answer is plain text without a code"},
 		{Code: Internal, Status: 500, Title: "The gateway has a defect", ProxyStatus: "proxy_internal_error", When: "a defect of the gateway; logged with its stack"},
 		{Code: NotSupported, Status: 501, Title: "Not supported", ProxyStatus: "proxy_internal_response", When: "this release does not do that"},
