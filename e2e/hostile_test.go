@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,13 @@ type hostile struct {
 	without []string
 	door    string // the only one that it is for; "" for all
 	answers int    // how many it gets; 0 for one
+
+	// bare: where there are callers, it gets no credential but what it holds.
+	bare bool
+	// guarded is the verdict where there are callers, "" for the same.
+	guarded string
+	as      string // the caller whose credential it gets; "" for "good"
+	tenant  bool   // the token is that of a tenant that the call chose
 }
 
 // sent is the verdict on a call that reaches the upstream, with the gateway's
@@ -51,36 +59,92 @@ type arena struct {
 	network, addr string
 	doors         []hostileDoor
 	token         string // the Authorization that upstream gets, and nobody else
+
+	callers map[string]string // their credentials, as a field's value; nil: no callers
+	words   []string          // further markers and what stands for them
+	tls     *tls.Config       // nil: the proxy port is plain
+	calls   int               // how many connections were made
 }
 
-// hostileDoor is how the table's markers read at one door.
-type hostileDoor struct{ name, to, host string }
+// hostileDoor is how the table's markers read at one door. A caller's
+// credential stands in carrier.
+type hostileDoor struct{ name, to, host, carrier string }
 
-// newArena starts one whose proxy port is at listen.
+// newArena starts one whose proxy port is at listen, and which has no callers.
 func newArena(t testing.TB, listen string) *arena {
 	t.Helper()
-	a := &arena{world: newWorld(t, sandbox.Options{}), upstream: newTap(t), stranger: newTap(t), hop: newTap(t)}
-	a.g = start(t, a.setup(listen))
+	a := emptyArena(t)
+	a.enter(t, a.setup(listen))
+	return a
+}
+
+func emptyArena(t testing.TB) *arena {
+	t.Helper()
+	return &arena{world: newWorld(t, sandbox.Options{}), upstream: newTap(t), stranger: newTap(t), hop: newTap(t)}
+}
+
+// enter starts the gateway and makes the good call whose token all others have
+// to have.
+func (a *arena) enter(t testing.TB, s setup) {
+	t.Helper()
+	a.g = start(t, s)
 	a.network, a.addr = "tcp", a.g.proxy
 	name := a.g.proxy
 	if path, ok := strings.CutPrefix(a.g.proxy, "unix:"); ok {
 		a.network, a.addr, name = "unix", path, "localhost"
 	}
 	a.doors = []hostileDoor{
-		{"reverse", "/graph", name},
-		{"forward", "http://graph.microsoft.com", "graph.microsoft.com"},
+		{"reverse", "/graph", name, "X-Gateway-Authorization"},
+		{"forward", "http://graph.microsoft.com", "graph.microsoft.com", "Proxy-Authorization"},
 	}
 	a.g.ready(t)
-	got, err := a.exchange(a.fill("GET {to}/good HTTP/1.1\r\nHost: {host}\r\n\r\n", a.doors[0]), 1)
-	if err != nil || got.statuses[0] != http.StatusOK {
-		t.Fatalf("a good call before all: %+v, %v", got, err)
-	}
+	a.good(t, a.doors[0])
 	calls := a.arrived(t)
 	if len(calls) != 1 || len(calls[0].values("Authorization")) != 1 {
 		t.Fatalf("the upstream saw %+v", calls)
 	}
 	a.token = calls[0].values("Authorization")[0]
-	return a
+}
+
+// good makes a call that has to succeed.
+func (a *arena) good(t testing.TB, d hostileDoor) {
+	t.Helper()
+	got, err := a.exchange(a.fill(a.dress(hostile{send: "GET {to}/good HTTP/1.1\r\nHost: {host}\r\n\r\n"}, d), d), 1)
+	if err != nil || got.statuses[0] != http.StatusOK {
+		t.Fatalf("a good call: %+v, %v", got, err)
+	}
+}
+
+// dress adds the caller's credential to each call of h, as its first field.
+func (a *arena) dress(h hostile, d hostileDoor) string {
+	if a.callers == nil || h.bare {
+		return h.send
+	}
+	as := h.as
+	if as == "" {
+		as = "good"
+	}
+	calls, text := max(h.answers, 1), ""
+	rest := h.send
+	for range calls {
+		line, after, ok := cutFirstLine(rest)
+		if !ok {
+			break
+		}
+		text += line + d.carrier + ": " + a.callers[as] + "\r\n"
+		rest = after
+	}
+	return text + rest
+}
+
+// cutFirstLine cuts behind the next line that begins a call.
+func cutFirstLine(text string) (through, rest string, ok bool) {
+	for _, end := range []string{" HTTP/1.1\r\n", " HTTP/1.0\r\n", " HTTP/1.1\n", " HTTP/1.2\r\n"} {
+		if i := strings.Index(text, end); i >= 0 {
+			return text[:i+len(end)], text[i+len(end):], true
+		}
+	}
+	return "", text, false
 }
 
 func (a *arena) setup(listen string) setup {
@@ -99,8 +163,9 @@ func (a *arena) fill(text string, d hostileDoor) string {
 	if a.network == "unix" {
 		own = "localhost:8080"
 	}
-	return strings.NewReplacer("{to}", d.to, "{host}", d.host, "{stranger}", a.stranger.addr, "{hop}", a.hop.addr,
-		"{admin}", a.g.admin, "{proxy}", own).Replace(text)
+	words := append([]string{"{to}", d.to, "{host}", d.host, "{carrier}", d.carrier, "{stranger}", a.stranger.addr,
+		"{hop}", a.hop.addr, "{admin}", a.g.admin, "{proxy}", own}, a.words...)
+	return strings.NewReplacer(words...).Replace(text)
 }
 
 // exchanged is what came back for some bytes.
@@ -113,7 +178,7 @@ type exchanged struct {
 // exchange sends text over a connection of its own, reads so many answers, says
 // that nothing more will come, and reads what is left.
 func (a *arena) exchange(text string, answers int) (exchanged, error) {
-	conn, err := net.Dial(a.network, a.addr)
+	conn, err := a.dial()
 	if err != nil {
 		return exchanged{}, err
 	}
@@ -152,6 +217,21 @@ func (a *arena) exchange(text string, answers int) (exchanged, error) {
 	return got, nil
 }
 
+// dial calls from an address that was not used before: sources that fail often
+// are held off, and then nothing more is looked at.
+func (a *arena) dial() (net.Conn, error) {
+	a.calls++
+	var d net.Dialer
+	if a.network == "tcp" {
+		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 1, byte(a.calls/250), byte(a.calls%250+1))}
+	}
+	conn, err := d.Dial(a.network, a.addr)
+	if err != nil || a.tls == nil {
+		return conn, err
+	}
+	return tls.Client(conn, a.tls), nil
+}
+
 func brokenPipe(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "write"
@@ -174,8 +254,10 @@ func (a *arena) arrived(t testing.TB) []wire {
 // attack does as h says at door d and judges the outcome.
 func (a *arena) attack(t *testing.T, h hostile, d hostileDoor) {
 	t.Helper()
-	answers := max(h.answers, 1)
-	got, err := a.exchange(a.fill(h.send, d), answers)
+	if a.callers != nil && h.guarded != "" {
+		h.want = h.guarded
+	}
+	got, err := a.exchange(a.fill(a.dress(h, d), d), max(h.answers, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,10 +274,7 @@ func (a *arena) attack(t *testing.T, h hostile, d hostileDoor) {
 		judgeRefused(t, h.want, got)
 	}
 	a.safe(t, got)
-	good, err := a.exchange(a.fill("GET {to}/good HTTP/1.1\r\nHost: {host}\r\n\r\n", d), 1)
-	if err != nil || good.statuses[0] != http.StatusOK {
-		t.Fatalf("a good call afterwards: %+v, %v", good, err)
-	}
+	a.good(t, d)
 	for _, c := range a.arrived(t) {
 		if c.line != "GET /good HTTP/1.1" || c.body != "" {
 			t.Errorf("a good call afterwards arrives as %q with %q", c.line, c.body)
@@ -248,10 +327,11 @@ func (a *arena) judgeSent(t *testing.T, h hostile, got exchanged, calls []wire) 
 			name, _, _ := strings.Cut(strings.ToLower(f), ":")
 			names += strings.Count(strings.ReplaceAll(name, "_", "-"), "authorization")
 		}
-		if v := c.values("Authorization"); len(v) != 1 || v[0] != a.token || names != 1 {
+		v := c.values("Authorization")
+		if len(v) != 1 || (v[0] != a.token) != h.tenant || !strings.HasPrefix(v[0], "Bearer ") || names != 1 {
 			t.Errorf("the upstream does not see the gateway's token alone:\n%s", text)
 		}
-		if v := c.values("Host"); len(v) != 1 || v[0] != "graph.microsoft.com" {
+		if v := c.values("Host"); len(v) != 1 || v[0] != "graph.microsoft.com" && !h.tenant {
 			t.Errorf("the upstream sees Host %q", v)
 		}
 	}
