@@ -21,7 +21,7 @@ const (
 type File struct {
 	Path    string
 	MaxSize int64 // bytes, rounded up to MiB; then the file is moved aside, with the time in its name
-	Keep    int   // files moved aside; the oldest is removed; 0 keeps all
+	Keep    int   // files moved aside, at least one; the oldest is removed
 }
 
 // probe tells whether the file can be written, and creates it if need be.
@@ -65,7 +65,7 @@ func (s *sink) follow(target *File) {
 	s.file = nil
 	if target != nil {
 		s.file = &lumberjack.Logger{
-			Filename: target.Path, MaxBackups: target.Keep,
+			Filename: target.Path, MaxBackups: max(target.Keep, 1),
 			MaxSize: int((target.MaxSize + mebibyte - 1) / mebibyte),
 		}
 	}

@@ -86,7 +86,7 @@ func check(ctx context.Context, f checkFlags, s std) error {
 	}
 	e, notices, err := quietEngine(file)
 	if err != nil {
-		return no(err)
+		return checkFailed(err, f, s)
 	}
 	defer e.Close()
 	table := file.Table()

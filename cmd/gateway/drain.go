@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"os/signal"
-	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/seed-13b04e61/gateway/proxy"
 )
 
 const (
@@ -19,20 +19,6 @@ const (
 	// drainLook is how often a drain looks at what is still under way.
 	drainLook = 20 * time.Millisecond
 )
-
-// underway counts the calls of a server, upgraded ones too, which
-// [http.Server.Shutdown] neither waits for nor closes.
-type underway struct {
-	next  http.Handler
-	count atomic.Int64
-}
-
-// ServeHTTP implements [http.Handler].
-func (u *underway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	u.count.Add(1)
-	defer u.count.Add(-1)
-	u.next.ServeHTTP(w, r)
-}
 
 // orders are the signals that a gateway obeys.
 type orders struct{ hup, stop chan os.Signal }
@@ -82,38 +68,51 @@ func (g *gateway) run(ctx context.Context, o orders) error {
 func (g *gateway) drain(delay time.Duration) error {
 	g.log.Info("draining", "delay", delay.String(), "timeout", g.patience.String())
 	g.draining.Store(true)
+	g.handler.Drain()
 	time.Sleep(delay)
 	ctx, cancel := context.WithTimeout(context.Background(), g.patience)
 	defer cancel()
 	var cut error
 	for i, srv := range g.servers {
 		err := srv.Shutdown(ctx)
-		left := g.calls[i].wait(ctx)
-		if err != nil || left > 0 {
-			_ = srv.Close()
+		if i == 0 {
+			left := g.await(ctx)
+			if cut = left.cut(g.patience); cut != nil {
+				g.log.Warn("calls were cut off", "calls", left.Calls, "streams", left.Streams, "connections", left.Connections,
+					"after", g.patience.String(), "remedy", "none if these were streams; else see in the log which upstream is slow")
+			}
 		}
-		if i == 0 && left > 0 {
-			g.log.Warn("calls were cut off", "calls", left, "after", g.patience.String(),
-				"remedy", "none if these were streams; else see in the log which upstream is slow")
-			cut = fmt.Errorf("%d calls were still under way after %s and were cut off", left, g.patience)
+		if err != nil || i == 0 && cut != nil {
+			_ = srv.Close()
 		}
 	}
 	g.log.Info("stopped")
 	return cut
 }
 
-// wait returns how many calls are left when all have ended, or ctx has.
-func (u *underway) wait(ctx context.Context) int64 {
+// remains are what a drain found under way in the end.
+type remains struct{ proxy.InFlight }
+
+func (r remains) cut(after time.Duration) error {
+	if r.Calls == 0 {
+		return nil
+	}
+	return fmt.Errorf("calls were still under way after %s and were cut off: %d, of them %d streams", after, r.Calls, r.Streams)
+}
+
+// await returns what is left when all calls have ended, or ctx has. Shutdown
+// does not wait for connections that switched to another protocol.
+func (g *gateway) await(ctx context.Context) remains {
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
 	for {
-		n := u.count.Load()
-		if n == 0 {
-			return 0
+		now := remains{g.handler.InFlight()}
+		if now.Calls == 0 {
+			return now
 		}
 		select {
 		case <-ctx.Done():
-			return n
+			return now
 		case <-look.C:
 		}
 	}

@@ -155,7 +155,7 @@ func TestDrainCutsWhatDoesNotEndAndSaysSo(t *testing.T) {
 	}()
 	<-began
 	g.patience = 50 * time.Millisecond
-	if err := g.drain(0); err == nil || !strings.Contains(err.Error(), "1 calls were still under way after 50ms and were cut off") {
+	if err := g.drain(0); err == nil || !strings.Contains(err.Error(), "still under way after 50ms and were cut off: 1") {
 		t.Errorf("drain: %v, want it to say what was cut", err)
 	}
 	if err := <-answer; err == nil {

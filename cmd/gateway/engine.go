@@ -32,6 +32,7 @@ type engine struct {
 	directory *authority.Directory
 	store     *tokens.Store
 	trail     *audit.Trail
+	callers   *gate.Identifier
 	handler   *proxy.Handler
 	hop       hop
 	certs     *certs.Keeper // of the proxy port; nil: it speaks no TLS
@@ -49,10 +50,15 @@ type engine struct {
 }
 
 // newEngine puts file's table in force and says what is wrong with it all the
-// same. The listen section is not its affair.
+// same. The listen section is not its affair. An error means that it cannot be
+// known who calls.
 func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
 	e := &engine{log: log, file: file}
 	table := file.Table()
+	e.callers = gate.NewIdentifier(gate.IdentifierOptions{Dialer: &e.hop, Log: log.Warn})
+	if errs := e.callers.Use(table); len(errs) > 0 {
+		return nil, nil, errors.Join(errs...)
+	}
 	e.directory = authority.NewDirectory(authority.Options{Dialer: &e.hop, Version: version, Alarm: e.alarmed})
 	e.metrics = audit.NewMetrics(version, e.state)
 	store, err := tokens.New(tokens.Config{
@@ -64,7 +70,7 @@ func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
 	e.store = store
 	e.trail = audit.NewTrail(audit.TrailConfig{Out: log.Out(), Log: log, Lost: e.metrics.AuditLost})
 	e.handler = proxy.New(proxy.Config{
-		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log,
+		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers,
 	})
 	notices := e.apply(table)
 	e.metrics.Reloaded(true)
@@ -140,7 +146,10 @@ func (e *engine) apply(table *routes.Table) []notice {
 		n.text = placeOf(table, f.Credential) + n.text
 		notices = append(notices, n)
 	}
-	g := gate.New(table, e.directory)
+	g, errs := gate.Renew(e.gate.Load(), table, e.directory)
+	for _, err := range errs {
+		notices = append(notices, notice{text: err.Error(), remedy: "put the list in place; it is read again at once", alarm: true})
+	}
 	for _, err := range e.handler.Use(g, e.hop.dialer()) {
 		notices = append(notices, notice{text: err.Error(), remedy: "put the file in place; it is read again at once", alarm: true})
 	}

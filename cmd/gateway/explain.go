@@ -114,12 +114,18 @@ type noKeys struct{}
 
 func (noKeys) Key(*routes.Credential, string) tokens.Key { return tokens.Key{} }
 
+func (noKeys) KeyFor(*routes.Credential, string, string) tokens.Key { return tokens.Key{} }
+
 func explain(ctx context.Context, f explainFlags, s std) error {
 	file, err := f.config.open()
 	if err != nil {
 		return no(err)
 	}
-	x, err := decide(ctx, gate.New(file.Table(), noKeys{}), f)
+	g, errs := gate.Renew(nil, file.Table(), noKeys{})
+	for _, err := range errs {
+		fmt.Fprintf(s.err, "warning: %v\n", err)
+	}
+	x, err := decide(ctx, g, f)
 	if err != nil {
 		return err
 	}

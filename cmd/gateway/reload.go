@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"reflect"
 	"sync"
 
@@ -22,6 +23,9 @@ func (e *engine) Reload() admin.Reloaded {
 	table, err := e.file.Reload()
 	if err == nil && e.mayUse != nil {
 		err = e.mayUse(table)
+	}
+	if err == nil {
+		err = errors.Join(e.callers.Use(table)...)
 	}
 	if err != nil {
 		e.metrics.Reloaded(false)

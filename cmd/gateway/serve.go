@@ -137,7 +137,6 @@ type gateway struct {
 	doors                   doors
 	proxyL, adminL, healthL net.Listener
 	servers                 []*http.Server
-	calls                   []*underway   // of each server
 	patience                time.Duration // with calls under way, when it drains
 	failed                  chan error
 	closeWatch              func()
@@ -169,7 +168,7 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 	if g.engine, notices, err = newEngine(file, log); err != nil {
 		stop()
 		g.closeListeners()
-		return nil, err
+		return nil, fmt.Errorf("refusing to start: %w", err)
 	}
 	if g.certs, err = openCertificates(d.TLS, g.proxyL, log); err != nil {
 		stop()
@@ -184,7 +183,7 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 	g.hop.forbid(tcpAddresses(g.proxyL, g.adminL, g.healthL))
 	begin()
 	window := admin.New(g.engine, g.metrics.Handler(), func(detail string) { log.Debug("admin", "detail", detail) })
-	g.open(g.secured(g.handler.NewServer()), g.proxyL)
+	g.open(g.secured(g.handler.NewServer()), g.handler.Listener(g.proxyL))
 	g.open(window.Server(), g.adminL)
 	g.open(window.HealthServer(), g.healthL)
 	g.warm()
@@ -203,9 +202,7 @@ func (g *gateway) open(srv *http.Server, l net.Listener) {
 	if l == nil {
 		return
 	}
-	calls := &underway{next: srv.Handler}
-	srv.Handler = calls
-	g.servers, g.calls = append(g.servers, srv), append(g.calls, calls)
+	g.servers = append(g.servers, srv)
 	go func() {
 		if err := serveOn(srv, l); !errors.Is(err, http.ErrServerClosed) {
 			g.failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
