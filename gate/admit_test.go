@@ -80,9 +80,9 @@ func TestTheFirstRouteThatMatchesAndAdmitsDecides(t *testing.T) {
 		{"", "GET /last/public/7", "caller_forbidden"},
 		{"boss", "GET /nowhere/x", "route_unknown"},
 	} {
-		target := reverse(tt.call)
+		target := onReverse(tt.call)
 		if !strings.Contains(tt.call, " /") {
-			target = forward(t, tt.call)
+			target = onForward(t, tt.call)
 		}
 		if tt.caller != "" {
 			target.Caller = &routes.Caller{Name: tt.caller} // as an earlier table had it
@@ -114,7 +114,7 @@ func TestTheFirstRouteThatMatchesAndAdmitsDecides(t *testing.T) {
 func TestARefusedCallerLearnsOfNoOther(t *testing.T) {
 	w := house(t)
 	g := gate.New(w.Table, keyed{})
-	target := forward(t, "GET api.corp.test/admin/x")
+	target := onForward(t, "GET api.corp.test/admin/x")
 	target.Caller = w.caller("guest")
 	_, err := g.Admit(t.Context(), target)
 	var refusal *gate.Refusal
@@ -132,7 +132,7 @@ func TestARefusedCallerLearnsOfNoOther(t *testing.T) {
 
 func TestWhoeverIsRefusedByPathsHearsWhichRoutesHaveTheHost(t *testing.T) {
 	w := house(t)
-	target := forward(t, "GET other.corp.test/x")
+	target := onForward(t, "GET other.corp.test/x")
 	target.Caller = w.caller("clerk")
 	_, err := gate.New(w.Table, keyed{}).Admit(t.Context(), target)
 	if want := "egress_denied: route orders has other.corp.test:443, but no paths there hold this one"; err == nil || err.Error() != want {
@@ -144,7 +144,7 @@ func TestATableWithoutCallersAdmitsAnyone(t *testing.T) {
 	w := newWorld(t, shared)
 	g := gate.New(w.Table, keyed{})
 	for _, caller := range []*routes.Caller{nil, {Name: "of-the-table-before"}} {
-		target := forward(t, "GET api.corp.test/x")
+		target := onForward(t, "GET api.corp.test/x")
 		target.Caller = caller
 		if _, _, code := noted(t, g, target); code != "" {
 			t.Errorf("Admit as %v = %s, want yes", caller, code)
@@ -153,7 +153,7 @@ func TestATableWithoutCallersAdmitsAnyone(t *testing.T) {
 	// A route for callers that the table does not have is for nobody.
 	w.route("admin").Callers = []*routes.Caller{{Name: "boss"}}
 	w.Routes[1].Callers, w.Routes[2].Callers, w.Routes[3].Callers = []*routes.Caller{}, []*routes.Caller{}, []*routes.Caller{}
-	target := forward(t, "GET api.corp.test/x")
+	target := onForward(t, "GET api.corp.test/x")
 	target.Caller = &routes.Caller{Name: "boss"}
 	if _, _, code := noted(t, gate.New(w.Table, keyed{}), target); code != gate.CallerForbidden {
 		t.Errorf("Admit = %q, want caller_forbidden", code)
@@ -169,7 +169,7 @@ func TestManyCallersAreToldApart(t *testing.T) {
 	w.Routes = w.Routes[:1]
 	g := gate.New(w.Table, keyed{})
 	for i, c := range w.Callers {
-		target := reverse("GET /admin/x")
+		target := onReverse("GET /admin/x")
 		target.Caller = c
 		want := gate.CallerForbidden
 		if i == 0 || i == 63 || i == 64 || i == 199 {
@@ -197,7 +197,7 @@ func large(tb testing.TB, n int) (*gate.Gate, gate.Target) {
 			rule(tb, i, "GET /v1.0/groups/{id}/members"), rule(tb, i, "GET,HEAD /v1.0/users/**"),
 		}
 	}
-	target := forward(tb, fmt.Sprintf("GET api%d.test/v1.0/users/1234/messages/5678?$select=subject&$top=10", n-1))
+	target := onForward(tb, fmt.Sprintf("GET api%d.test/v1.0/users/1234/messages/5678?$select=subject&$top=10", n-1))
 	target.Caller = w.Callers[n-1]
 	return gate.New(w.Table, keyed{}), target
 }
@@ -221,7 +221,7 @@ func BenchmarkAdmit(b *testing.B) {
 		for i := range 1000 {
 			r.Allow = append(r.Allow, rule(b, i, fmt.Sprintf("GET /v1.0/things%d/**", i)))
 		}
-		g, target := gate.New(w.Table, keyed{}), forward(b, "GET api.corp.test/v1.0/things999/1")
+		g, target := gate.New(w.Table, keyed{}), onForward(b, "GET api.corp.test/v1.0/things999/1")
 		ctx, _ := stampable(b)
 		b.ReportAllocs()
 		for b.Loop() {
@@ -233,7 +233,7 @@ func BenchmarkAdmit(b *testing.B) {
 	b.Run("tenant", func(b *testing.B) {
 		w := newWorld(b, "  - {name: saas, hosts: [graph.microsoft.com], scope: https://graph.microsoft.com/.default}\n")
 		w.route("saas").Tenant = &routes.TenantChoice{Header: "X-Tenant-Id", Allowed: []string{"fabrikam.com", "litware.com"}}
-		target := forward(b, "GET graph.microsoft.com/v1.0/users")
+		target := onForward(b, "GET graph.microsoft.com/v1.0/users")
 		target.Header = http.Header{"X-Tenant-Id": {"fabrikam.com"}}
 		g := gate.New(w.Table, keyed{})
 		ctx, _ := stampable(b)

@@ -17,7 +17,7 @@ import (
 func batched(t testing.TB, w world) (*gate.Gate, gate.Pass) {
 	t.Helper()
 	g := gate.New(w.Table, keyed{})
-	pass, _, code := noted(t, g, forward(t, "POST graph.microsoft.com/v1.0/$batch"))
+	pass, _, code := noted(t, g, onForward(t, "POST graph.microsoft.com/v1.0/$batch"))
 	if code != "" || !pass.Batch {
 		t.Fatalf("Admit = %q, batch %t, want a batch", code, pass.Batch)
 	}
@@ -206,7 +206,7 @@ func TestABatchTakesNoCallPastAnotherRoute(t *testing.T) {
 	directory.Paths, directory.Callers, directory.Allow = patterns(t, "/v1.0/directory/**"), c[:1], []routes.Rule{rule(t, 1, "GET /**")}
 	directory.FoldPaths, graph.FoldPaths = true, true
 	g := gate.New(w.Table, keyed{})
-	target := forward(t, "POST graph.microsoft.com/v1.0/$batch")
+	target := onForward(t, "POST graph.microsoft.com/v1.0/$batch")
 	target.Caller = w.caller("boss")
 	pass, _, code := noted(t, g, target)
 	if code != "" || !pass.Batch || pass.Route != graph {
@@ -224,7 +224,7 @@ func TestABatchTakesNoCallPastAnotherRoute(t *testing.T) {
 		t.Errorf("clerk: Admit = %q, batch %t, want no batch", code, pass.Batch)
 	}
 	// At a mount no other route could have decided.
-	mounted := reverse("POST /graph/v1.0/$batch")
+	mounted := onReverse("POST /graph/v1.0/$batch")
 	mounted.Caller = w.caller("boss")
 	graph.Allow = []routes.Rule{rule(t, 2, "DELETE /v1.0/directory/**")}
 	if pass, _, code = noted(t, g, mounted); code != "" || !pass.Batch {
@@ -247,7 +247,7 @@ func TestABatchOfATenantIsJudgedBehindItsName(t *testing.T) {
 	r.Tenant, r.FoldPaths = &routes.TenantChoice{Path: "/t/{tenant}", Allowed: []string{fabrikam}}, true
 	r.Allow, r.Paths = []routes.Rule{rule(t, 1, "GET /v1.0/users")}, patterns(t, "/v1.0/**")
 	g := gate.New(w.Table, keyed{})
-	for _, target := range []gate.Target{forward(t, "POST graph.microsoft.com/t/"+fabrikam+"/v1.0/$batch"), reverse("POST /graph/t/" + fabrikam + "/v1.0/$batch")} {
+	for _, target := range []gate.Target{onForward(t, "POST graph.microsoft.com/t/"+fabrikam+"/v1.0/$batch"), onReverse("POST /graph/t/" + fabrikam + "/v1.0/$batch")} {
 		pass, _, code := noted(t, g, target)
 		if code != "" || !pass.Batch || pass.Tenant != fabrikam {
 			t.Fatalf("Admit = %q, batch %t, tenant %q", code, pass.Batch, pass.Tenant)
@@ -278,7 +278,7 @@ func TestABatchIsJSONInUTF8(t *testing.T) {
 		{[]string{"application/json;;"}, gate.BadRequest},
 		{nil, gate.BadRequest},
 	} {
-		target := forward(t, "POST graph.microsoft.com/v1.0/$batch")
+		target := onForward(t, "POST graph.microsoft.com/v1.0/$batch")
 		target.Header = http.Header{"Content-Type": tt.lines}
 		if _, _, code := noted(t, g, target); code != tt.want {
 			t.Errorf("Content-Type %q: %q, want %q", tt.lines, code, tt.want)

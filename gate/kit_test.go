@@ -100,8 +100,8 @@ func rule(t testing.TB, line int, text string) routes.Rule {
 	return r
 }
 
-// forward is a call through the forward door: "GET host/path?query".
-func forward(t testing.TB, text string) gate.Target {
+// onForward is a call through the forward door: "GET host/path?query".
+func onForward(t testing.TB, text string) gate.Target {
 	t.Helper()
 	method, rest, _ := strings.Cut(text, " ")
 	at := strings.IndexAny(rest, "/?")
@@ -113,8 +113,8 @@ func forward(t testing.TB, text string) gate.Target {
 	return gate.Target{Door: audit.Forward, Authority: a, Method: method, Path: path, Query: query, Header: http.Header{"Content-Type": {"application/json"}}}
 }
 
-// reverse is a call through the reverse door: "GET /mount/path?query".
-func reverse(text string) gate.Target {
+// onReverse is a call through the reverse door: "GET /mount/path?query".
+func onReverse(text string) gate.Target {
 	method, rest, _ := strings.Cut(text, " ")
 	path, query, _ := strings.Cut(rest, "?")
 	return gate.Target{Door: audit.Reverse, Method: method, Path: path, Query: query, Header: http.Header{"Content-Type": {"application/json"}}}

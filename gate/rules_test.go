@@ -169,7 +169,7 @@ func TestRulesJudgeEveryReadingOfAPath(t *testing.T) {
 		{"GET bound.test/Data/1", "egress_denied", 0},
 		{"GET bound.test/other", "egress_denied", 0},
 	} {
-		target := forward(t, tt.call)
+		target := onForward(t, tt.call)
 		pass, event, code := noted(t, g, target)
 		if code != tt.want || pass.Rule != tt.line || event.Rule != tt.line {
 			t.Errorf("Admit(%s) = %q, rule %d, event's %d; want %q, %d", tt.call, code, pass.Rule, event.Rule, tt.want, tt.line)
@@ -244,7 +244,7 @@ func TestBatchesDoNotBringCallsPastRules(t *testing.T) {
 		"GET api.test/orders?my_method=DELETE&filter=_method":       "",
 		"GET api.test/orders?" + strings.Repeat("m=1&", 5000) + "x": "",
 	} {
-		pass, _, code := noted(t, g, forward(t, call))
+		pass, _, code := noted(t, g, onForward(t, call))
 		if pass.Batch && code == "" {
 			code = "batch"
 		}
@@ -274,7 +274,7 @@ func TestReportedRulesRefuseNothing(t *testing.T) {
 		{"POST bound.test/data/$batch", "rule_denied", "", false},
 		{"GET bound.test/data/..", "bad_request", "", false},
 	} {
-		pass, event, code := noted(t, g, forward(t, tt.call))
+		pass, event, code := noted(t, g, onForward(t, tt.call))
 		if code != tt.code || pass.Batch != tt.batch || !strings.HasPrefix(pass.Denied, tt.denied) || (tt.denied == "") != (pass.Denied == "") || event.WouldDeny != pass.Denied {
 			t.Errorf("Admit(%s) = %q, denied %q, batch %t; want %q, %q, %t", tt.call, code, pass.Denied, pass.Batch, tt.code, tt.denied, tt.batch)
 		}
@@ -285,15 +285,15 @@ func TestARuleWithoutPathsHoldsEveryPathAndNoRulesHoldNone(t *testing.T) {
 	w := ruled(t)
 	api := w.route("api")
 	api.Allow = api.Allow[:0]
-	if _, _, code := noted(t, gate.New(w.Table, keyed{}), forward(t, "GET api.test/orders")); code != gate.RuleDenied {
+	if _, _, code := noted(t, gate.New(w.Table, keyed{}), onForward(t, "GET api.test/orders")); code != gate.RuleDenied {
 		t.Errorf("with no rule at all: %q, want rule_denied", code)
 	}
 	api.Allow = append(api.Allow, rule(t, 9, "GET"))
 	g := gate.New(w.Table, keyed{})
-	if pass, _, code := noted(t, g, forward(t, "GET api.test/what/ever")); code != "" || pass.Rule != 9 {
+	if pass, _, code := noted(t, g, onForward(t, "GET api.test/what/ever")); code != "" || pass.Rule != 9 {
 		t.Errorf("with a rule of methods alone: %q by rule %d, want yes by 9", code, pass.Rule)
 	}
-	if _, _, code := noted(t, g, forward(t, "PUT api.test/what/ever")); code != gate.RuleDenied {
+	if _, _, code := noted(t, g, onForward(t, "PUT api.test/what/ever")); code != gate.RuleDenied {
 		t.Errorf("with a rule for another method: %q, want rule_denied", code)
 	}
 }

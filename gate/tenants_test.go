@@ -33,7 +33,7 @@ func tenanted(t testing.TB, c routes.TenantChoice, callers ...*routes.Caller) *g
 
 func byHeader(t testing.TB, lines ...string) gate.Target {
 	t.Helper()
-	target := forward(t, "GET graph.microsoft.com/v1.0/users")
+	target := onForward(t, "GET graph.microsoft.com/v1.0/users")
 	target.Header = http.Header{"X-Tenant-Id": lines}
 	return target
 }
@@ -203,7 +203,7 @@ func TestTheTenantOfAPathIsTakenOffIt(t *testing.T) {
 		{"/t/../t/" + fabrikam + "/v1.0/users", "bad_request", "", ""},
 		{"/t/" + fabrikam + "%2fv1.0/users", "bad_request", "", ""},
 	} {
-		for _, target := range []gate.Target{forward(t, "GET graph.microsoft.com"+tt.path), reverse("GET /saas" + tt.path)} {
+		for _, target := range []gate.Target{onForward(t, "GET graph.microsoft.com"+tt.path), onReverse("GET /saas" + tt.path)} {
 			pass, event, code := noted(t, g, target)
 			if code != tt.want || pass.Tenant != tt.tenant || pass.Key.Tenant != tt.tenant || pass.Path != tt.rest || pass.Drop != "" {
 				t.Errorf("Admit(%s %s) = %q, tenant %q, path %q, drop %q; want %q, %q, %q", target.Door, tt.path, code, pass.Tenant, pass.Path, pass.Drop, tt.want, tt.tenant, tt.rest)
@@ -220,7 +220,7 @@ func TestTheTenantOfAPathIsTakenOffIt(t *testing.T) {
 		"/t/" + fabrikam + "/beta/users": "after",
 		"/v1.0/users":                    "after", // the tenant is part of what the paths stand behind
 	} {
-		pass, _, code := noted(t, g, forward(t, "GET graph.microsoft.com"+path))
+		pass, _, code := noted(t, g, onForward(t, "GET graph.microsoft.com"+path))
 		if code != "" || pass.Route.Name != want || (pass.Tenant != "") != (want == "saas") {
 			t.Errorf("Admit(%s) = %q by %v with tenant %q, want %s", path, code, pass.Route, pass.Tenant, want)
 		}
