@@ -22,23 +22,23 @@ func TestKeysAreKnownHoweverTheyMayBeShown(t *testing.T) {
 		e    gate.Evidence
 		want string
 	}{
-		"basic":                            {onForward(basic("job", jobKey)), "job"},
-		"basic, the key to come":           {onForward(basic("job", jobNext)), "job"},
-		"basic, another caller":            {onForward(basic("Other.app-1_x", otherKey)), "Other.app-1_x"},
-		"key with colons":                  {onForward(basic("colons", "a:b:c")), "colons"},
-		"bearer":                           {onForward("Bearer " + jobKey), "job"},
-		"bearer, the key to come":          {onForward("Bearer " + jobNext), "job"},
-		"scheme in lower case":             {onForward("basic" + strings.TrimPrefix(basic("job", jobKey), "Basic")), "job"},
-		"scheme in upper case":             {onForward("BEARER " + jobKey), "job"},
-		"several spaces":                   {onForward("Bearer    " + jobKey), "job"},
+		"basic":                            {viaForward(basic("job", jobKey)), "job"},
+		"basic, the key to come":           {viaForward(basic("job", jobNext)), "job"},
+		"basic, another caller":            {viaForward(basic("Other.app-1_x", otherKey)), "Other.app-1_x"},
+		"key with colons":                  {viaForward(basic("colons", "a:b:c")), "colons"},
+		"bearer":                           {viaForward("Bearer " + jobKey), "job"},
+		"bearer, the key to come":          {viaForward("Bearer " + jobNext), "job"},
+		"scheme in lower case":             {viaForward("basic" + strings.TrimPrefix(basic("job", jobKey), "Basic")), "job"},
+		"scheme in upper case":             {viaForward("BEARER " + jobKey), "job"},
+		"several spaces":                   {viaForward("Bearer    " + jobKey), "job"},
 		"tunnel":                           {gate.Evidence{Door: audit.Tunnel, Header: http.Header{"Proxy-Authorization": {basic("job", jobKey)}}}, "job"},
-		"reverse, own field, basic":        {onReverse("X-Gateway-Authorization", basic("job", jobKey)), "job"},
-		"reverse, own field, bearer":       {onReverse("X-Gateway-Authorization", "Bearer "+jobKey), "job"},
-		"reverse, basic in authorization":  {onReverse("Authorization", basic("job", jobKey)), "job"},
-		"reverse, own field and app's":     {onReverse("X-Gateway-Authorization", basic("job", jobKey), "Authorization", "Bearer placeholder"), "job"},
-		"reverse, own field, app's basic":  {onReverse("X-Gateway-Authorization", basic("job", jobKey), "Authorization", basic("app", "x")), "job"},
+		"reverse, own field, basic":        {viaReverse("X-Gateway-Authorization", basic("job", jobKey)), "job"},
+		"reverse, own field, bearer":       {viaReverse("X-Gateway-Authorization", "Bearer "+jobKey), "job"},
+		"reverse, basic in authorization":  {viaReverse("Authorization", basic("job", jobKey)), "job"},
+		"reverse, own field and app's":     {viaReverse("X-Gateway-Authorization", basic("job", jobKey), "Authorization", "Bearer placeholder"), "job"},
+		"reverse, own field, app's basic":  {viaReverse("X-Gateway-Authorization", basic("job", jobKey), "Authorization", basic("app", "x")), "job"},
 		"forward ignores the others":       {gate.Evidence{Door: audit.Forward, Header: http.Header{"Proxy-Authorization": {basic("job", jobKey)}, "X-Gateway-Authorization": {"junk"}, "Authorization": {basic("app", "x")}}}, "job"},
-		"reverse ignores what is the next": {onReverse("X-Gateway-Authorization", "Bearer "+jobKey, "Proxy-Authorization", "junk"), "job"},
+		"reverse ignores what is the next": {viaReverse("X-Gateway-Authorization", "Bearer "+jobKey, "Proxy-Authorization", "junk"), "job"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := identify(t, i, tt.e)
@@ -55,18 +55,18 @@ func hostileCredentials() map[string]gate.Evidence {
 	encoded := strings.TrimPrefix(good, "Basic ")
 	enc := func(pair string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair)) }
 	cases := map[string]gate.Evidence{
-		"two lines, the same":              onForward(good, good),
-		"two lines, the good one first":    onForward(good, basic("job", "x")),
-		"two lines, the good one last":     onForward("", good),
-		"two lines of own field":           onReverse("X-Gateway-Authorization", good, "X-Gateway-Authorization", good),
-		"two lines of authorization":       onReverse("Authorization", good, "Authorization", "Bearer x"),
-		"two lines, neither basic":         onReverse("Authorization", "Bearer y", "Authorization", "Bearer x"),
-		"bad own field, good basic beside": onReverse("X-Gateway-Authorization", basic("job", "x"), "Authorization", good),
-		"empty own field beside good":      onReverse("X-Gateway-Authorization", "", "Authorization", good),
+		"two lines, the same":              viaForward(good, good),
+		"two lines, the good one first":    viaForward(good, basic("job", "x")),
+		"two lines, the good one last":     viaForward("", good),
+		"two lines of own field":           viaReverse("X-Gateway-Authorization", good, "X-Gateway-Authorization", good),
+		"two lines of authorization":       viaReverse("Authorization", good, "Authorization", "Bearer x"),
+		"two lines, neither basic":         viaReverse("Authorization", "Bearer y", "Authorization", "Bearer x"),
+		"bad own field, good basic beside": viaReverse("X-Gateway-Authorization", basic("job", "x"), "Authorization", good),
+		"empty own field beside good":      viaReverse("X-Gateway-Authorization", "", "Authorization", good),
 		"own field on the forward door":    {Door: audit.Forward, Header: http.Header{"X-Gateway-Authorization": {good}}},
 		"authorization on forward":         {Door: audit.Forward, Header: http.Header{"Authorization": {good}}},
-		"proxy's field on reverse":         onReverse("Proxy-Authorization", good),
-		"bearer in authorization":          onReverse("Authorization", "Bearer "+jobKey),
+		"proxy's field on reverse":         viaReverse("Proxy-Authorization", good),
+		"bearer in authorization":          viaReverse("Authorization", "Bearer "+jobKey),
 		"alias with underscores":           {Door: audit.Reverse, Header: http.Header{"X_gateway_authorization": {good}}},
 		"alias in lower case":              {Door: audit.Reverse, Header: http.Header{"x-gateway-authorization": {good}}},
 		"two aliases in one map":           {Door: audit.Forward, Header: http.Header{"Proxy-Authorization": {basic("job", "x")}, "proxy-authorization": {good}}},
@@ -163,8 +163,8 @@ func hostileCredentials() map[string]gate.Evidence {
 		"much too long":               "Basic " + strings.Repeat("QUFB", 1<<20),
 		"a good one, much padded":     "Basic" + strings.Repeat(" ", 16<<10) + encoded,
 	} {
-		cases["forward: "+name] = onForward(value)
-		cases["reverse: "+name] = onReverse("X-Gateway-Authorization", value)
+		cases["forward: "+name] = viaForward(value)
+		cases["reverse: "+name] = viaReverse("X-Gateway-Authorization", value)
 	}
 	return cases
 }
@@ -210,7 +210,7 @@ func TestCredentialHasOneSpelling(t *testing.T) {
 	if !strings.HasSuffix(good, "==") {
 		t.Fatalf("%q has no stray bits to set", good)
 	}
-	if got := identify(t, i, onForward(good)); got.caller != "jo" {
+	if got := identify(t, i, viaForward(good)); got.caller != "jo" {
 		t.Fatalf("Identify = %q (%s), want jo", got.caller, got.cause)
 	}
 	last := good[len(good)-3]
@@ -218,7 +218,7 @@ func TestCredentialHasOneSpelling(t *testing.T) {
 	if decoded, err := base64.StdEncoding.DecodeString(bent[6:]); err != nil || string(decoded) != "jo:"+key {
 		t.Fatalf("%q decodes to %q, %v", bent, decoded, err)
 	}
-	if got := identify(t, i, onForward(bent)); got.caller != "" {
+	if got := identify(t, i, viaForward(bent)); got.caller != "" {
 		t.Errorf("Identify with stray bits = %q, want nobody", got.caller)
 	}
 }
@@ -228,9 +228,9 @@ func TestAnswerDoesNotTellUnknownNamesFromWrongKeys(t *testing.T) {
 	uid := uint32(7)
 	keyless.UID = &uid
 	i := inForce(t, nil, keyCaller("job", jobKey), keyless)
-	first := identify(t, i, from(1, onForward(basic("nobody", otherKey)))).refusal
+	first := identify(t, i, from(1, viaForward(basic("nobody", otherKey)))).refusal
 	for n, value := range []string{basic("job", otherKey), basic("keyless", otherKey), "Bearer " + otherKey, "Bearer a.b.c", "junk"} {
-		got := identify(t, i, from(n+2, onForward(value))).refusal
+		got := identify(t, i, from(n+2, viaForward(value))).refusal
 		if got.Code != first.Code || got.Detail != first.Detail || got.Remedy != first.Remedy || got.RetryAfter != first.RetryAfter {
 			t.Errorf("credential %d is answered by %+v, want as for an unknown name: %+v", n, got, first)
 		}
@@ -245,7 +245,7 @@ func TestUnknownNameCostsWhatAWrongKeyCosts(t *testing.T) {
 	cost := func(value string) float64 {
 		return testing.AllocsPerRun(20, func() {
 			n++
-			if _, err := i.Identify(t.Context(), from(n, onForward(value))); err == nil {
+			if _, err := i.Identify(t.Context(), from(n, viaForward(value))); err == nil {
 				t.Error("Identify believed a wrong key")
 			}
 		})

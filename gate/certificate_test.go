@@ -248,10 +248,10 @@ func TestUnreadableCAOfAnIssuerKeepsTheTableOut(t *testing.T) {
 				if len(errs) != 1 || !strings.Contains(errs[0].Error(), `caller "ci": ca_file`) {
 					t.Fatalf("Use = %v, want one error that names the caller", errs)
 				}
-				if got := identify(t, i, onForward(basic("job", jobKey))); got.caller != want {
+				if got := identify(t, i, viaForward(basic("job", jobKey))); got.caller != want {
 					t.Errorf("Identify = %q (%s), want %q", got.caller, got.cause, want)
 				}
-				if got := identify(t, i, onForward(basic("new", otherKey))); got.caller != "" {
+				if got := identify(t, i, viaForward(basic("new", otherKey))); got.caller != "" {
 					t.Errorf("Identify = %q of the table that was refused", got.caller)
 				}
 			}

@@ -12,7 +12,7 @@ import (
 func TestFailuresOfASourceAreHeldOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := inForce(t, nil, keyCaller("job", jobKey))
-		bad := onForward(basic("job", otherKey))
+		bad := viaForward(basic("job", otherKey))
 		for n := range 10 {
 			if got := identify(t, i, bad); got.code != gate.CallerUnknown {
 				t.Fatalf("failure %d: %q, want caller_unknown", n+1, got.code)
@@ -22,10 +22,10 @@ func TestFailuresOfASourceAreHeldOff(t *testing.T) {
 		if got.code != gate.RateLimited || got.refusal.RetryAfter != time.Second {
 			t.Fatalf("failure 11: %q, after %v; want rate_limited, 1s", got.code, got.refusal.RetryAfter)
 		}
-		if got := identify(t, i, onForward(basic("job", jobKey))); got.caller != "job" {
+		if got := identify(t, i, viaForward(basic("job", jobKey))); got.caller != "job" {
 			t.Errorf("Identify(good key) = %q, want job, whoever fails behind the same address", got.caller)
 		}
-		if got := identify(t, i, onForward()); got.code != gate.CallerUnknown {
+		if got := identify(t, i, viaForward()); got.code != gate.CallerUnknown {
 			t.Errorf("Identify(no credential) = %q, want caller_unknown and its challenge", got.code)
 		}
 		time.Sleep(time.Second)
@@ -40,7 +40,7 @@ func TestFailuresOfASourceAreHeldOff(t *testing.T) {
 func TestAskingWithoutACredentialIsNoFailure(t *testing.T) {
 	i := inForce(t, nil, keyCaller("job", jobKey))
 	for n := range 100 {
-		if got := identify(t, i, onForward()); got.code != gate.CallerUnknown {
+		if got := identify(t, i, viaForward()); got.code != gate.CallerUnknown {
 			t.Fatalf("call %d: %q, want caller_unknown", n, got.code)
 		}
 	}
@@ -74,7 +74,7 @@ func TestSourcesAreCountedApart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			i := inForce(t, nil, keyCaller("job", jobKey))
 			call := func(w where) gate.Code {
-				e := onForward(basic("job", otherKey))
+				e := viaForward(basic("job", otherKey))
 				e.Source, e.UID = netip.Addr{}, w.uid
 				if w.addr != "" {
 					e.Source = netip.MustParseAddr(w.addr)

@@ -15,12 +15,12 @@ func BenchmarkIdentify(b *testing.B) {
 	c, key, uid := newCA(b), rsaSigner(b, "k", 2048), uint32(1001)
 	callers := append(certCallers(), keyCaller("job", jobKey, jobNext), jwtCaller("ci"), &routes.Caller{Name: "backup", UID: &uid})
 	i := inForce(b, newIssuer(key), callers...)
-	owned := onForward()
+	owned := viaForward()
 	owned.UID = func() (uint32, error) { return 1001, nil }
 	claims := with(goodClaims(), "repository", "contoso/app", "workflow", "deploy", "ref", "refs/heads/main", "environment", "prod")
 	for name, e := range map[string]gate.Evidence{
-		"key, Basic":  onForward(basic("job", jobKey)),
-		"key, Bearer": onForward("Bearer " + jobKey),
+		"key, Basic":  viaForward(basic("job", jobKey)),
+		"key, Bearer": viaForward("Bearer " + jobKey),
 		"cached JWT":  bearer(key.token(b, nil, claims)),
 		"certificate": verified(c, c.issue(b, "", []string{"spiffe://contoso/billing"}, nil).Leaf),
 		"uid":         owned,
@@ -45,9 +45,9 @@ func BenchmarkRefusal(b *testing.B) {
 	key := rsaSigner(b, "k", 2048)
 	i := inForce(b, newIssuer(key), keyCaller("job", jobKey), jwtCaller("ci"))
 	for name, e := range map[string]gate.Evidence{
-		"nothing":            onForward(),
-		"wrong key":          onForward(basic("job", otherKey)),
-		"unknown name":       onForward(basic("nobody", otherKey)),
+		"nothing":            viaForward(),
+		"wrong key":          viaForward(basic("job", otherKey)),
+		"unknown name":       viaForward(basic("nobody", otherKey)),
 		"token, held off":    bearer(key.token(b, nil, with(goodClaims(), "aud", "other"))),
 		"no credential, own": {Door: audit.Reverse, Header: http.Header{"Authorization": {"Bearer placeholder"}}},
 	} {

@@ -26,14 +26,14 @@ func FuzzNoCredentialButTheCallersOwnIsBelieved(f *testing.F) {
 	f.Add(false, basic("job", jobKey))
 	f.Add(true, "bearer  "+jobKey)
 	i := inForce(f, nil, keyCaller("job", jobKey), keyCaller("other", otherKey))
-	f.Fuzz(func(t *testing.T, onReverse bool, value string) {
+	f.Fuzz(func(t *testing.T, viaReverse bool, value string) {
 		e := gate.Evidence{Door: audit.Forward, Header: http.Header{"Proxy-Authorization": {value}}}
 		fields := []string{"Proxy-Authorization"}
-		if onReverse {
+		if viaReverse {
 			fields = []string{"X-Gateway-Authorization", "Authorization"}
 		}
 		for _, field := range fields {
-			if onReverse {
+			if viaReverse {
 				e = gate.Evidence{Door: audit.Reverse, Header: http.Header{field: {value}}}
 			}
 			got := identify(t, i, e)

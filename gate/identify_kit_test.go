@@ -97,13 +97,13 @@ func basic(user, key string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+key))
 }
 
-// onForward is a call with those lines of Proxy-Authorization.
-func onForward(lines ...string) gate.Evidence {
+// viaForward is a call with those lines of Proxy-Authorization.
+func viaForward(lines ...string) gate.Evidence {
 	return gate.Evidence{Door: audit.Forward, Source: netip.MustParseAddr("192.0.2.7"), Header: http.Header{"Proxy-Authorization": lines}}
 }
 
-// onReverse is a call with pairs of field and line.
-func onReverse(pairs ...string) gate.Evidence {
+// viaReverse is a call with pairs of field and line.
+func viaReverse(pairs ...string) gate.Evidence {
 	e := gate.Evidence{Door: audit.Reverse, Source: netip.MustParseAddr("192.0.2.7"), Header: http.Header{}}
 	for n := 0; n < len(pairs); n += 2 {
 		e.Header.Add(pairs[n], pairs[n+1])

@@ -70,7 +70,7 @@ func noTwoCredentialsShareAnAnswer(t *testing.T) {
 		wg.Go(func() {
 			for range 50 {
 				var name string
-				c, err := i.Identify(t.Context(), from(n, onForward(basic(tt.name, tt.key))))
+				c, err := i.Identify(t.Context(), from(n, viaForward(basic(tt.name, tt.key))))
 				if c != nil {
 					name = c.Name
 				}
@@ -99,7 +99,7 @@ func guessesAreHeldOff(t *testing.T) {
 	i := inForce(t, nil, keyCaller("job", jobKey))
 	limited := 0
 	for n := range len(jobKey) {
-		_, err := i.Identify(t.Context(), onForward(basic("job", jobKey[:n])))
+		_, err := i.Identify(t.Context(), viaForward(basic("job", jobKey[:n])))
 		var refusal *gate.Refusal
 		if !errors.As(err, &refusal) {
 			t.Fatalf("Identify(%d letters) = %v, want a refusal", n, err)

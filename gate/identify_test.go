@@ -27,7 +27,7 @@ import (
 
 func TestNobodyIsKnownBeforeATableIsInForce(t *testing.T) {
 	for name, i := range map[string]*gate.Identifier{"new": gate.NewIdentifier(gate.IdentifierOptions{}), "zero": {}} {
-		if got := identify(t, i, onForward(basic("job", jobKey))); got.code != gate.CallerUnknown {
+		if got := identify(t, i, viaForward(basic("job", jobKey))); got.code != gate.CallerUnknown {
 			t.Errorf("Identify by a %s identifier = %q, want caller_unknown", name, got.code)
 		}
 	}
@@ -36,19 +36,19 @@ func TestNobodyIsKnownBeforeATableIsInForce(t *testing.T) {
 func TestTableWithoutCallersLetsAnyoneCall(t *testing.T) {
 	i := gate.NewIdentifier(gate.IdentifierOptions{})
 	use(t, i)
-	for _, e := range []gate.Evidence{onForward(), onForward("junk"), onReverse("Authorization", "Basic !")} {
+	for _, e := range []gate.Evidence{viaForward(), viaForward("junk"), viaReverse("Authorization", "Basic !")} {
 		if got := identify(t, i, e); got.caller != "" || got.code != "" || got.how != "" {
 			t.Errorf("Identify = %q, %q; want nobody, and no refusal", got.caller, got.code)
 		}
 	}
 	use(t, i, keyCaller("job", jobKey))
-	if got := identify(t, i, onForward()); got.code != gate.CallerUnknown {
+	if got := identify(t, i, viaForward()); got.code != gate.CallerUnknown {
 		t.Errorf("Identify = %q once there are callers, want caller_unknown", got.code)
 	}
 	if errs := i.Use(&routes.Table{Callers: []*routes.Caller{}}); errs != nil {
 		t.Fatal(errs)
 	}
-	if got := identify(t, i, onForward(basic("job", jobKey))); got.code != gate.CallerUnknown {
+	if got := identify(t, i, viaForward(basic("job", jobKey))); got.code != gate.CallerUnknown {
 		t.Errorf("Identify = %q with an empty section, want caller_unknown: nobody may call", got.code)
 	}
 }
@@ -81,9 +81,9 @@ func TestOneProofDecidesAlone(t *testing.T) {
 		"nothing":                           {"", nil, nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := onForward()
+			e := viaForward()
 			if tt.line != "" {
-				e = onForward(tt.line)
+				e = viaForward(tt.line)
 			}
 			e.TLS, e.UID = tt.tls, tt.uid
 			got := identify(t, i, e)
@@ -99,14 +99,14 @@ func TestPlaceholderOfAnAppIsNoCredential(t *testing.T) {
 	uid := uint32(0)
 	i := inForce(t, nil, &routes.Caller{Name: "root", UID: &uid})
 	for _, value := range []string{"Bearer placeholder", "", "SharedKey x:y", "AWS4-HMAC-SHA256 Credential=x", "Basically x", "basic-v2 x"} {
-		e := onReverse("Authorization", value)
+		e := viaReverse("Authorization", value)
 		e.UID = func() (uint32, error) { return 0, nil }
 		if got := identify(t, i, e); got.caller != "root" {
 			t.Errorf("Identify(Authorization: %s) = %q (%s), want root", value, got.caller, got.cause)
 		}
 	}
 	for _, value := range []string{"Basic", "basic", " Basic x", "\tBasic x", "Basic,x", "\x00Basic x", "\"Basic\" x", "Basic\u00a0x"} {
-		e := onReverse("Authorization", value)
+		e := viaReverse("Authorization", value)
 		e.UID = func() (uint32, error) { return 0, nil }
 		if got := identify(t, i, e); got.code != gate.CallerUnknown {
 			t.Errorf("Identify(Authorization: %q) = %q, want caller_unknown", value, got.caller)
@@ -115,7 +115,7 @@ func TestPlaceholderOfAnAppIsNoCredential(t *testing.T) {
 }
 
 func TestKernelIsAskedOnlyWhereACallerHasAUID(t *testing.T) {
-	e := onForward()
+	e := viaForward()
 	e.UID = func() (uint32, error) {
 		t.Error("the kernel was asked")
 		return 0, nil
@@ -177,7 +177,7 @@ func TestReloadTakesEffectAtOnceAndKeepsKeysOfIssuers(t *testing.T) {
 			if got := identify(t, i, from(n, token)); got.caller != step.jwt {
 				t.Errorf("Identify(token) = %q (%s), want %q", got.caller, got.cause, step.jwt)
 			}
-			if got := identify(t, i, from(n, onForward(basic("job", jobKey)))); got.caller != step.key {
+			if got := identify(t, i, from(n, viaForward(basic("job", jobKey)))); got.caller != step.key {
 				t.Errorf("Identify(key) = %q (%s), want %q", got.caller, got.cause, step.key)
 			}
 		})
@@ -197,7 +197,7 @@ func TestCallsAndReloadsDoNotDisturbEachOther(t *testing.T) {
 			for range 100 {
 				e, want := bearer(token), "ci"
 				if n%2 == 0 {
-					e, want = onForward(basic("job", jobKey)), "job"
+					e, want = viaForward(basic("job", jobKey)), "job"
 				}
 				if c, err := i.Identify(t.Context(), e); err != nil || c.Name != want {
 					t.Errorf("Identify = %v, %v; want %s", c, err, want)

@@ -156,7 +156,7 @@ func TestDeadIssuerIsForTheLogAndNotForTheAnswer(t *testing.T) {
 				t.Errorf("the answer tells of the issuer: %+v", got.refusal)
 			}
 		}
-		if got := identify(t, i, onForward(basic("job", jobKey))); got.caller != "job" {
+		if got := identify(t, i, viaForward(basic("job", jobKey))); got.caller != "job" {
 			t.Errorf("Identify(key) = %q, want job whatever the issuer does", got.caller)
 		}
 		time.Sleep(3 * time.Second)

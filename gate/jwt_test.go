@@ -17,7 +17,7 @@ import (
 	"github.com/seed-13b04e61/gateway/routes"
 )
 
-func bearer(token string) gate.Evidence { return onForward("Bearer " + token) }
+func bearer(token string) gate.Evidence { return viaForward("Bearer " + token) }
 
 func TestTokensAreKnownByEachKindOfKey(t *testing.T) {
 	ps := rsaSigner(t, "ps", 2048)
@@ -36,7 +36,7 @@ func TestTokensAreKnownByEachKindOfKey(t *testing.T) {
 		}
 	}
 	for name, e := range map[string]gate.Evidence{
-		"own field":            onReverse("X-Gateway-Authorization", "Bearer "+signers[3].token(t, nil, goodClaims())),
+		"own field":            viaReverse("X-Gateway-Authorization", "Bearer "+signers[3].token(t, nil, goodClaims())),
 		"no typ":               bearer(signers[3].token(t, map[string]any{"typ": nil}, goodClaims())),
 		"typ of access tokens": bearer(signers[3].token(t, map[string]any{"typ": "at+JWT"}, goodClaims())),
 		"typ with application": bearer(signers[3].token(t, map[string]any{"typ": "application/jwt"}, goodClaims())),
@@ -52,7 +52,7 @@ func TestTokensAreKnownByEachKindOfKey(t *testing.T) {
 			t.Errorf("Identify(%s) = %q (%s), want ci", name, got.caller, got.cause)
 		}
 	}
-	basicField := onReverse("Authorization", "Bearer "+signers[3].token(t, nil, goodClaims()))
+	basicField := viaReverse("Authorization", "Bearer "+signers[3].token(t, nil, goodClaims()))
 	if got := identify(t, i, basicField); got.caller != "" || got.cause != "the call shows no credential" {
 		t.Errorf("Identify(Bearer in Authorization) = %q, %q; want nobody, as that is the app's own", got.caller, got.cause)
 	}
