@@ -1,14 +1,19 @@
 package certs_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"io"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/seed-13b04e61/gateway/certs"
 )
@@ -275,5 +280,84 @@ func TestRefusedClientCertificatesDoNotFloodTheLog(t *testing.T) {
 	}
 	if got := strings.Count(s.log.String(), "a client certificate was refused"); got < 10 || got > 20 {
 		t.Errorf("30 refusals are told of %d times, want 10, or 20 on a slow machine", got)
+	}
+}
+
+// net/http leaves out a request's TLS where HTTP/2's :scheme says http, and a
+// handler may then ask the connection itself.
+func TestSchemeOfHTTP2DoesNotHideARevocation(t *testing.T) {
+	ca := newCA(t, "clients", nil)
+	caller := ca.client(t, job)
+	s, d, root := guarded(t, ca, ca.list(t, nil))
+	pool := x509.NewCertPool()
+	pool.AddCert(root.cert)
+	conn, err := tls.Dial("tcp", s.addr, &tls.Config{RootCAs: pool, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{caller.pair()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	h2 := newH2(t, conn)
+	for _, scheme := range []string{"https", "http"} {
+		if got := h2.get(t, scheme, s.addr); got != job {
+			t.Errorf("%s: answered to %q, want %q", scheme, got, job)
+		}
+	}
+	d.write(t, "clients.crl", ca.list(t, nil, caller))
+	if err := s.keeper.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := h2.get(t, "http", s.addr); got != "nobody" {
+		t.Errorf("after the revocation: answered to %q, want nobody", got)
+	}
+}
+
+// h2 speaks frames, since no client of net/http sends another scheme.
+type h2 struct {
+	framer *http2.Framer
+	stream uint32
+}
+
+func newH2(t testing.TB, conn *tls.Conn) *h2 {
+	t.Helper()
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	f := http2.NewFramer(conn, conn)
+	if err := f.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	return &h2{framer: f, stream: 1}
+}
+
+// get returns the answer's body.
+func (h *h2) get(t testing.TB, scheme, host string) string {
+	t.Helper()
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", scheme}, {":authority", host}, {":path", "/"}} {
+		if err := enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := h.stream
+	h.stream += 2
+	if err := h.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		frame, err := h.framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := frame.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				_ = h.framer.WriteSettingsAck()
+			}
+		case *http2.DataFrame:
+			if f.StreamID == id && len(f.Data()) > 0 {
+				return string(f.Data())
+			}
+		}
 	}
 }

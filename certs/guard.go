@@ -18,9 +18,14 @@ const (
 	tellEvery  = 10 * time.Second
 )
 
-// trustKey is where a connection's context keeps the trust in force when it
-// was accepted.
-type trustKey struct{}
+// openedKey is where a connection's context keeps its [opened].
+type openedKey struct{}
+
+// opened is a connection, and the trust in force when it was accepted.
+type opened struct {
+	conn  *tls.Conn
+	trust *trust
+}
 
 // Secure has srv serve TLS by [http.Server.ServeTLS] with empty file names,
 // HTTP/1.1 and HTTP/2, from what is in force. A connection outlives a change
@@ -50,18 +55,28 @@ func (k *Keeper) Secure(srv *http.Server) {
 		if inner != nil {
 			ctx = inner(ctx, c)
 		}
-		return context.WithValue(ctx, trustKey{}, k.trust.Load())
+		conn, _ := c.(*tls.Conn)
+		return context.WithValue(ctx, openedKey{}, opened{conn, k.trust.Load()})
 	}
 	srv.Handler = k.guard(srv.Handler)
 }
 
 func (k *Keeper) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o, _ := r.Context().Value(openedKey{}).(opened)
+		if r.TLS == nil && o.conn != nil {
+			// HTTP/2 leaves the scheme to the caller, and net/http leaves out TLS
+			// where that is http. Who then asks the connection must find no more
+			// than is good here.
+			state := o.conn.ConnectionState()
+			r = r.WithContext(r.Context())
+			r.TLS = &state
+		}
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if err := k.stillGood(r, time.Now()); err != nil {
+		if err := k.stillGood(r.TLS, o.trust, time.Now()); err != nil {
 			k.cfg.Log("warn", "a call came over a connection whose client certificate is no longer good", "remote", r.RemoteAddr, "cause", err.Error())
 			bare := *r.TLS
 			bare.PeerCertificates, bare.VerifiedChains = nil, nil
@@ -73,15 +88,14 @@ func (k *Keeper) guard(next http.Handler) http.Handler {
 	})
 }
 
-// stillGood judges the certificate of r's connection as it would be in a new
-// handshake. It is cheap while nothing changed.
-func (k *Keeper) stillGood(r *http.Request, now time.Time) error {
+// stillGood judges the certificate of an open connection as it would be in a
+// new handshake. It is cheap while the trust is the one it was accepted under.
+func (k *Keeper) stillGood(state *tls.ConnectionState, accepted *trust, now time.Time) error {
 	t := k.trust.Load()
-	accepted, _ := r.Context().Value(trustKey{}).(*trust)
-	if accepted != t || now.After(r.TLS.PeerCertificates[0].NotAfter) {
-		return t.verify(r.TLS.PeerCertificates, now)
+	if accepted != t || now.After(state.PeerCertificates[0].NotAfter) {
+		return t.verify(state.PeerCertificates, now)
 	}
-	return t.check(r.TLS.VerifiedChains, now)
+	return t.check(state.VerifiedChains, now)
 }
 
 // handshakes takes what a server has to say and finds in it the handshakes that

@@ -215,3 +215,51 @@ func TestCVE202627586MissingClientCARefusesToStart(t *testing.T) {
 		}
 	}
 }
+
+// The issue's words: a revoked certificate is refused, the reason in the log
+// and not in the answer. A connection that was open before is no way around it.
+func TestRevokedCallerIsNobodyOnItsOpenConnectionToo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Options{})
+	ca, clients := newAuthority(t), newClientAuthority(t)
+	s := withTLS(t, w, ca, ", client_ca_file: clients.pem, client_crl_file: clients.crl")
+	s.Config = strings.Replace(s.Config, "credentials:\n", "callers:\n  billing: {client_certificate: {dns_san: billing.corp.test}}\ncredentials:\n", 1)
+	s.Files["clients.pem"], s.Files["clients.crl"] = clients.pem, clients.list(t, 1)
+	g := start(t, s)
+	g.ready(t)
+	cert := clients.caller(t, 81)
+	users := request{url: g.secureURL("/graph/v1.0/users")}
+	refused(t, must(t, trusting(t, ca, nil), users), http.StatusUnauthorized, "caller_unknown")
+	open := trusting(t, ca, &cert)
+	if a := must(t, open, users); a.status != http.StatusOK {
+		t.Fatalf("with a certificate: status %d: %.300s", a.status, a.body)
+	}
+	if !strings.Contains(g.stdout.String(), `"caller":"billing"`) {
+		t.Error("the log does not name the caller")
+	}
+	before := w.Graph.Counts().Calls
+	replaceFile(t, filepath.Join(g.dir, "clients.crl"), clients.list(t, 2, 81))
+	var last answer
+	eventually(t, "the open connection's caller is nobody", func() bool {
+		a, err := call(t.Context(), open, users)
+		if err != nil {
+			t.Fatalf("the connection ended before its caller was told: %v", err)
+		}
+		last = a
+		before += map[bool]int{true: 1}[a.status == http.StatusOK]
+		return a.status != http.StatusOK
+	})
+	refused(t, last, http.StatusUnauthorized, "caller_unknown")
+	if strings.Contains(last.body, "revoked") {
+		t.Errorf("the answer says why: %s", last.body)
+	}
+	if !strings.Contains(g.stdout.String(), "was revoked") {
+		t.Error("the log does not say why")
+	}
+	if _, err := call(t.Context(), open, users); err == nil {
+		t.Error("the connection was not closed, or a new one was made with the revoked certificate")
+	}
+	if n := w.Graph.Counts().Calls; n != before {
+		t.Errorf("%d calls reached Graph, want %d: none of a revoked caller", n, before)
+	}
+}
