@@ -80,12 +80,32 @@ func (k *Keeper) guard(next http.Handler) http.Handler {
 			k.cfg.Log("warn", "a call came over a connection whose client certificate is no longer good", "remote", r.RemoteAddr, "cause", err.Error())
 			bare := *r.TLS
 			bare.PeerCertificates, bare.VerifiedChains = nil, nil
-			w.Header().Set("Connection", "close")
-			r = r.WithContext(r.Context())
+			w, r = lastAnswer{w}, r.WithContext(r.Context())
 			r.TLS = &bare
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// lastAnswer closes its connection after the answer, whatever the handler does
+// with the fields that it finds. Over HTTP/2 net/http sends GOAWAY for it.
+type lastAnswer struct{ http.ResponseWriter }
+
+// Unwrap is for [http.ResponseController].
+func (l lastAnswer) Unwrap() http.ResponseWriter { return l.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (l lastAnswer) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		l.Header().Set("Connection", "close")
+	}
+	l.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (l lastAnswer) Write(b []byte) (int, error) {
+	l.Header().Set("Connection", "close") // too late is harmless
+	return l.ResponseWriter.Write(b)
 }
 
 // stillGood judges the certificate of an open connection as it would be in a

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -22,8 +23,12 @@ type Config struct {
 	KeyFile         string // PEM; "": CertificateFile holds the key too
 	ACME            *ACME
 
-	ClientCAFile  string // PEM; "": callers are asked for no certificate
-	ClientCRLFile string // PEM or DER; needs ClientCAFile; "": nothing is revoked
+	ClientCAFile string // PEM; "": callers are asked for no certificate
+	// ClientCRLFile holds revocation lists, PEM or DER, each signed by a CA of
+	// ClientCAFile; "": nothing is revoked. With it a caller's certificate is
+	// taken only if there is a current list of each CA between it and one of
+	// ClientCAFile.
+	ClientCRLFile string
 
 	// Log takes what an operator should know; level is info, warn or error, kv
 	// are pairs of name and value. It must be safe for concurrent use. nil: nothing is told.
@@ -46,6 +51,8 @@ type Keeper struct {
 	trust   atomic.Pointer[trust]           // never nil
 	current atomic.Pointer[tls.Config]
 	acme    *manager // nil without ACME
+
+	reloading sync.Mutex // one reload at a time
 }
 
 // Open reads all files. An error says which of them is wrong and what to do;
@@ -103,6 +110,8 @@ func (k *Keeper) Files() []string {
 // in force before it stays: the certificate with its key, or the client CAs
 // with their revocation lists; the other of the two is taken all the same.
 func (k *Keeper) Reload() error {
+	k.reloading.Lock()
+	defer k.reloading.Unlock()
 	var pairErr error
 	if k.acme == nil {
 		pairErr = k.readPair()

@@ -231,6 +231,9 @@ func open(t testing.TB, cfg certs.Config) *site {
 		if chains := r.TLS.VerifiedChains; len(chains) > 0 {
 			who = chains[0][0].URIs[0].String()
 		}
+		for name := range w.Header() { // as proxies do with what is not the upstream's
+			delete(w.Header(), name)
+		}
 		_, _ = io.WriteString(w, who)
 	})}
 	k.Secure(srv)

@@ -177,9 +177,7 @@ func TestRevokedClientCertificateIsRefusedAtOnce(t *testing.T) {
 		resumed.CloseIdleConnections()
 		return err != nil
 	})
-	if out := g.stdout.String(); !strings.Contains(out, "was revoked") {
-		t.Error("the log does not say why")
-	}
+	eventually(t, "the log says why", func() bool { return strings.Contains(g.stdout.String(), "was revoked") })
 	if a := must(t, trusting(t, ca, &good), users); a.status != http.StatusOK {
 		t.Errorf("the other certificate: status %d", a.status)
 	}
@@ -234,9 +232,7 @@ func TestRevokedCallerIsNobodyOnItsOpenConnectionToo(t *testing.T) {
 	if a := must(t, open, users); a.status != http.StatusOK {
 		t.Fatalf("with a certificate: status %d: %.300s", a.status, a.body)
 	}
-	if !strings.Contains(g.stdout.String(), `"caller":"billing"`) {
-		t.Error("the log does not name the caller")
-	}
+	eventually(t, "the log names the caller", func() bool { return strings.Contains(g.stdout.String(), `"caller":"billing"`) })
 	before := w.Graph.Counts().Calls
 	replaceFile(t, filepath.Join(g.dir, "clients.crl"), clients.list(t, 2, 81))
 	var last answer
@@ -253,9 +249,7 @@ func TestRevokedCallerIsNobodyOnItsOpenConnectionToo(t *testing.T) {
 	if strings.Contains(last.body, "revoked") {
 		t.Errorf("the answer says why: %s", last.body)
 	}
-	if !strings.Contains(g.stdout.String(), "was revoked") {
-		t.Error("the log does not say why")
-	}
+	eventually(t, "the log says why", func() bool { return strings.Contains(g.stdout.String(), "was revoked") })
 	if _, err := call(t.Context(), open, users); err == nil {
 		t.Error("the connection was not closed, or a new one was made with the revoked certificate")
 	}
