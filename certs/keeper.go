@@ -26,7 +26,7 @@ type Config struct {
 	ClientCAFile string // PEM; "": callers are asked for no certificate
 	// ClientCRLFile holds revocation lists, PEM or DER, each signed by a CA of
 	// ClientCAFile; "": nothing is revoked. With it a caller's certificate is
-	// taken only if there is a current list of each CA between it and one of
+	// taken only if there is a current list of each CA above it, up to one of
 	// ClientCAFile.
 	ClientCRLFile string
 
