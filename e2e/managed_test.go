@@ -96,7 +96,7 @@ func TestMicrosoftsGoLibraryBelievesTheSandboxsHosts(t *testing.T) {
 
 func TestManagedIdentityOfEachPlatformIsUsedAndLentToNobody(t *testing.T) {
 	t.Parallel()
-	for _, kind := range platforms {
+	for _, kind := range append([]sandbox.HostKind{sandbox.ServiceFabric}, platforms...) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, sandbox.Options{})
@@ -106,17 +106,21 @@ func TestManagedIdentityOfEachPlatformIsUsedAndLentToNobody(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			pick := "client_id: " + named.ClientID
+			if kind == sandbox.ServiceFabric { // whose cluster picks
+				pick = ""
+			}
 			g := start(t, setup{
 				Config: fmt.Sprintf(`version: 1
 listen: {proxy: "127.0.0.1:0", admin: "127.0.0.1:0"}
 credentials:
   own: {managed_identity: {}}
-  named: {managed_identity: {client_id: %s}}
+  named: {managed_identity: {%s}}
 routes:
   - {name: own, preset: graph, credential: own, upstream: %q}
   - {name: named, preset: graph, credential: named, upstream: %q}
   - {name: thief, hosts: ["127.0.0.1:%s"], scope: %s, credential: own, upstream: "http://127.0.0.1:%s"}
-`, named.ClientID, w.Graph.URL(), w.Graph.URL(), endpoint.Port(), graphScope, endpoint.Port()),
+`, pick, w.Graph.URL(), w.Graph.URL(), endpoint.Port(), graphScope, endpoint.Port()),
 				Env: h.Environ(),
 			})
 			for _, name := range []string{"own", "named"} {
