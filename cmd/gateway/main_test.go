@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -50,7 +51,7 @@ func TestCommands(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn, "exits": exits, "mode": mode,
-			"terminate": terminate,
+			"terminate": terminate, "callas": callAs,
 		},
 	})
 }
@@ -120,14 +121,19 @@ func waitFile(ts *testscript.TestScript, _ bool, args []string) {
 // call makes one call: call STATUS CODE READYFILE TARGET. TARGET is a path of
 // the reverse door, or a URL that goes through the gateway as a proxy. It tries
 // for a while, since a reload takes a moment.
-func call(ts *testscript.TestScript, _ bool, args []string) {
+func call(ts *testscript.TestScript, _ bool, args []string) { callBy(ts, args, "") }
+
+// callAs is call with the credential of $CALLER, NAME:KEY.
+func callAs(ts *testscript.TestScript, _ bool, args []string) { callBy(ts, args, ts.Getenv("CALLER")) }
+
+func callBy(ts *testscript.TestScript, args []string, credential string) {
 	ready := ts.ReadFile(args[2])
 	_, rest, _ := strings.Cut(ready, `"proxy":"`)
 	addr, _, _ := strings.Cut(rest, `"`)
 	want := args[0] + " " + args[1]
 	got := ""
 	for range 100 {
-		got = callOnce(addr, args[3])
+		got = callOnce(addr, args[3], credential)
 		if got == want {
 			return
 		}
@@ -136,10 +142,13 @@ func call(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("%s: got %s, want %s", args[3], got, want)
 }
 
-func callOnce(addr, target string) string {
-	tr := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: addr})}
+func callOnce(addr, target, credential string) string {
+	through := &url.URL{Scheme: "http", Host: addr}
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(credential))
+	tr := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyURL(through)}
+	header := "Proxy-Authorization"
 	if strings.HasPrefix(target, "/") {
-		target, tr.Proxy = "http://"+addr+target, nil
+		target, tr.Proxy, header = "http://"+addr+target, nil, "X-Gateway-Authorization"
 	}
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		tr.Proxy = nil
@@ -149,7 +158,14 @@ func callOnce(addr, target string) string {
 		}
 		target = strings.Replace(target, addr, "localhost", 1)
 	}
-	resp, err := (&http.Client{Transport: tr}).Get(target)
+	req, err := http.NewRequest(http.MethodGet, target, nil)
+	if err != nil {
+		return err.Error()
+	}
+	if credential != "" {
+		req.Header.Set(header, basic)
+	}
+	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		return err.Error()
 	}
