@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,7 +53,7 @@ func TestCommands(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn, "exits": exits, "mode": mode,
-			"terminate": terminate, "callas": callAs,
+			"terminate": terminate, "callas": callAs, "metric": metric,
 		},
 	})
 }
@@ -81,6 +83,29 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("gateway %s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
 	}
+}
+
+// metric is metric ADMIN LINE: it waits until the metrics of the admin socket
+// hold the line, as a call is counted after its answer.
+func metric(ts *testscript.TestScript, _ bool, args []string) {
+	path, _ := strings.CutPrefix(args[0], "unix:")
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", ts.MkAbs(path))
+	}}
+	var body []byte
+	for range 100 {
+		resp, err := (&http.Client{Transport: tr}).Get("http://localhost/metrics")
+		ts.Check(err)
+		body, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+		ts.Check(err)
+		if slices.Contains(strings.Split(string(body), "\n"), args[1]) {
+			return
+		}
+		pause()
+	}
+	ts.Fatalf("metrics lack %s", args[1])
 }
 
 // terminate is terminate ADMIN: it sends SIGTERM to what runs behind, and waits
