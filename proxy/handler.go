@@ -48,7 +48,7 @@ type Config struct {
 	Identifier   Identifier // who calls, where the table has callers; nil knows nobody
 	ReplayBudget int64      // bytes; 0 for 256 MiB
 	InFlight     int64      // calls under way at once; 0 for 4096
-	Connections  int64      // open at once, see [Handler.Listener]; 0 for 10 000
+	Connections  int64      // open at once, see [Handler.Listener]; 0 for 20 000
 	PerSource    int        // connections of one source; 0 for 256
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	defaultConnections = 10_000
+	defaultConnections = 20_000
 	defaultPerSource   = 256
 	// turningAway is how many refused connections are told so at once; others
 	// are closed without a word.

@@ -81,7 +81,7 @@ func Statuses() []Answer {
 		{Code: UpstreamTLS, Status: 502, Title: "The upstream's certificate is not trusted", ProxyStatus: "tls_certificate_error", When: "handshake or certificate of the upstream, or the route's own TLS files"},
 		{Code: UpstreamProxy, Status: 502, Title: "The next hop refused", ProxyStatus: "proxy_configuration_error", When: "a 407 from the upstream, or a refusal of the next hop"},
 		{Code: TokenUnavailable, Status: 503, Title: "No token can be had now", ProxyStatus: "destination_unavailable", When: "token endpoint down or throttling, and no token left that is still valid"},
-		{Code: Overloaded, Status: 503, Title: "Too much is under way", ProxyStatus: "connection_limit_reached", When: "`limits.concurrency` of the route or of the caller, 4096 calls, 10 000 connections or 256 of one source; `Retry-After` says when to call again"},
+		{Code: Overloaded, Status: 503, Title: "Too much is under way", ProxyStatus: "connection_limit_reached", When: "`limits.concurrency` of the route or of the caller, 4096 calls, 20 000 connections or 256 of one source; `Retry-After` says when to call again"},
 		{Code: Timeout, Status: 504, Title: "Waited too long", ProxyStatus: "http_response_timeout", When: "token or upstream"},
 		{Code: Loop, Status: 508, Title: "The call came through this gateway already", ProxyStatus: "proxy_loop_detected", When: "`Via` names this instance"},
 	}
