@@ -134,7 +134,7 @@ func (b *batch) call(version string, in *batchCall) (line int, refusal *Refusal)
 	if refusal := b.sameRoute(escaped); refusal != nil {
 		return 0, refusal
 	}
-	line, _, refusal = c.allowedBy(b.pass.Route, routes.Pattern{})
+	line, _, refusal = c.allowedBy(b.pass.Route, b.gate.plan(b.pass.Route).rules, routes.Pattern{})
 	return line, refusal
 }
 
@@ -142,7 +142,7 @@ func (b *batch) call(version string, in *batchCall) (line int, refusal *Refusal)
 // whose token the batch gets: rules of another one are not passed by.
 func (b *batch) sameRoute(escaped string) *Refusal {
 	own, path := b.pass.Route, b.pass.stripped+escaped
-	alone := decision{gate: b.gate, who: b.who, target: &Target{Door: audit.Forward, Authority: b.pass.Authority, Path: path}}
+	alone := decision{gate: b.gate, who: b.who, target: Target{Door: audit.Forward, Authority: b.pass.Authority, Path: path}}
 	if b.pass.mounted {
 		if _, fits, _ := alone.fits(own, path); fits {
 			return nil

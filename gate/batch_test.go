@@ -227,6 +227,7 @@ func TestABatchTakesNoCallPastAnotherRoute(t *testing.T) {
 	mounted := onReverse("POST /graph/v1.0/$batch")
 	mounted.Caller = w.caller("boss")
 	graph.Allow = []routes.Rule{rule(t, 2, "DELETE /v1.0/directory/**")}
+	g = gate.New(w.Table, keyed{})
 	if pass, _, code = noted(t, g, mounted); code != "" || !pass.Batch {
 		t.Fatalf("Admit = %q, batch %t", code, pass.Batch)
 	}

@@ -76,7 +76,7 @@ func (p *plan) admits(who ordinal) bool {
 // decision is what is known of a call on its way through the gate.
 type decision struct {
 	gate   *Gate
-	target *Target
+	target Target
 	who    ordinal
 
 	pass     Pass // Route is nil until it is found

@@ -101,6 +101,7 @@ type Gate struct {
 type plan struct {
 	first, second tokens.Key   // second is zero when the route wants one token only
 	callers       callerSet    // nil: whoever the table knows
+	rules         *ruleIndex   // of allow
 	tenants       *tenantRules // nil: the credential's own tenant
 }
 
@@ -125,7 +126,7 @@ func Renew(previous *Gate, table *routes.Table, keys Keys) (*Gate, []error) {
 	g.know(table.Callers)
 	errs := g.readLists(previous)
 	for _, r := range table.Routes {
-		p := &plan{first: keys.Key(r.Credential, r.Scope), callers: g.setOf(r.Callers)}
+		p := &plan{first: keys.Key(r.Credential, r.Scope), callers: g.setOf(r.Callers), rules: newRuleIndex(r.Allow)}
 		if r.Second != nil {
 			p.second = keys.Key(r.Credential, r.Second.Scope)
 		}
@@ -173,7 +174,7 @@ func (g *Gate) plan(r *routes.Route) *plan {
 // for its permissions to say. With mode report, the rules of allow refuse
 // nothing that would pass without them.
 func (g *Gate) Admit(ctx context.Context, t Target) (Pass, error) {
-	d := decision{gate: g, target: &t, who: g.recognise(t.Caller)}
+	d := decision{gate: g, target: t, who: g.recognise(t.Caller)}
 	refusal := d.decide()
 	d.stamp(audit.From(ctx))
 	if refusal != nil {

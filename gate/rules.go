@@ -33,7 +33,7 @@ func (d *decision) judge() *Refusal {
 			Remedy: "make the calls one by one; or give the batch endpoint a route of its own, without allow, whose paths name it whole",
 		}
 	default:
-		d.pass.Rule, d.template, refusal = c.allowedBy(r, d.template)
+		d.pass.Rule, d.template, refusal = c.allowedBy(r, d.plan.rules, d.template)
 	}
 	if refusal != nil {
 		return d.pass.deny(refusal)
@@ -73,20 +73,21 @@ type innerCall struct {
 
 // allowedBy returns the line of the rule that allows the call and the pattern
 // that matched; matched when no rule had to.
-func (c innerCall) allowedBy(r *routes.Route, matched routes.Pattern) (line int, template routes.Pattern, refusal *Refusal) {
+func (c innerCall) allowedBy(r *routes.Route, rules *ruleIndex, matched routes.Pattern) (line int, template routes.Pattern, refusal *Refusal) {
 	if r.Allow == nil {
 		return 0, matched, nil
 	}
 	if refusal := c.overridden(); refusal != nil {
 		return 0, matched, refusal
 	}
-	for i := range r.Allow {
-		rule := &r.Allow[i]
-		if rule.Methods != nil && !slices.Contains(rule.Methods, c.method) {
-			continue
-		}
-		if pattern, ok := c.under(rule, r.FoldPaths); ok {
-			return rule.Line, pattern, nil
+	for at := range rules.of(c.path) {
+		rule := &r.Allow[at.rule]
+		switch {
+		case rule.Methods != nil && !slices.Contains(rule.Methods, c.method):
+		case at.pattern < 0:
+			return rule.Line, routes.Pattern{}, nil
+		case rule.Paths[at.pattern].Match(c.path, r.FoldPaths):
+			return rule.Line, rule.Paths[at.pattern], nil
 		}
 	}
 	return 0, matched, &Refusal{
@@ -97,25 +98,11 @@ func (c innerCall) allowedBy(r *routes.Route, matched routes.Pattern) (line int,
 	}
 }
 
-// under returns the pattern of the rule that holds the path. A rule without
-// patterns holds every path.
-func (c innerCall) under(rule *routes.Rule, fold bool) (routes.Pattern, bool) {
-	if rule.Paths == nil {
-		return routes.Pattern{}, true
-	}
-	for i := range rule.Paths {
-		if rule.Paths[i].Match(c.path, fold) {
-			return rule.Paths[i], true
-		}
-	}
-	return routes.Pattern{}, false
-}
-
 // otherwise tells the operator by which methods the path is allowed.
 func (c innerCall) otherwise(r *routes.Route) string {
 	var methods []string
 	for i := range r.Allow {
-		if _, ok := c.under(&r.Allow[i], r.FoldPaths); ok {
+		if slices.ContainsFunc(r.Allow[i].Paths, func(p routes.Pattern) bool { return p.Match(c.path, r.FoldPaths) }) {
 			methods = append(methods, r.Allow[i].Methods...)
 		}
 	}
