@@ -3,7 +3,9 @@ package gate_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/seed-13b04e61/gateway/audit"
@@ -91,4 +93,23 @@ func ExampleGate_Admit() {
 	pass, err := gate.New(table, keyed{}).Admit(context.Background(), gate.Target{Door: audit.Reverse, Path: "/one/v1/things"})
 	fmt.Println(pass.Route.Name, pass.Authority, pass.Path, err)
 	// Output: one one.test:443 /v1/things <nil>
+}
+
+func ExampleRenew() {
+	list := filepath.Join(os.TempDir(), "no-such-folder", "tenants.txt")
+	table, err := routes.Parse("routes.yaml", []byte(head+"routes: [{preset: graph}]"), os.LookupEnv)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	table.Routes[0].Tenant = &routes.TenantChoice{Header: "X-Tenant-Id", AllowedFile: list}
+	g, alarms := gate.Renew(nil, table, keyed{})
+	fmt.Println(len(alarms), "alarm")
+	_, err = g.Admit(context.Background(), gate.Target{
+		Door: audit.Reverse, Method: "GET", Path: "/graph/v1.0/users", Header: http.Header{"X-Tenant-Id": {"fabrikam.com"}},
+	})
+	fmt.Println(err)
+	// Output:
+	// 1 alarm
+	// tenant_denied: route graph takes the tenant from the call: the tenant that it names is not among those allowed
 }
