@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -235,7 +236,9 @@ func TestSIGTERMDrainsASlowCall(t *testing.T) {
 	fresh := newClient(nil)
 	defer fresh.CloseIdleConnections()
 	eventually(t, "no new call is taken", func() bool {
-		_, err := call(t.Context(), fresh, request{url: g.url("/graph/v1.0/users")})
+		moment, leave := context.WithTimeout(t.Context(), time.Second) // one that is taken waits for release
+		defer leave()
+		_, err := call(moment, fresh, request{url: g.url("/graph/v1.0/users")})
 		fresh.CloseIdleConnections()
 		return errors.Is(err, syscall.ECONNREFUSED)
 	})
