@@ -79,7 +79,7 @@ func hostileTargets() []hostile {
 		{name: "name in brackets", send: with("X(A): b"), want: "400"},
 		{name: "name outside of ASCII", send: with("X-\u00c4: b"), want: "400"},
 		{name: "line without a colon", send: with("nonsense"), want: "400"},
-		{name: "fold of the first field", send: "GET {to}/v1.0/me HTTP/1.1\r\n X-A: b\r\nHost: {host}\r\n\r\n", want: "400"},
+		{name: "fold of the first field", send: "GET {to}/v1.0/me HTTP/1.1\r\n X-A: b\r\nHost: {host}\r\n\r\n", want: "400", guarded: "caller_unknown"},
 		{name: "fold that continues", send: with("X-A: b\r\n c"), want: sent, line: getLine},
 		{name: "fold that hides a field", send: with("X-A: b\r\n\tAuthorization: Bearer of-the-caller"), want: sent, line: getLine},
 		{name: "space before the colon", send: with("X-A : b"), want: "400"},

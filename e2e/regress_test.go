@@ -19,15 +19,7 @@ import (
 func assault(t *testing.T, table ...hostile) {
 	t.Helper()
 	t.Parallel()
-	a := newArena(t, "127.0.0.1:0")
-	for _, d := range a.doors {
-		for _, h := range table {
-			if h.door == "" || h.door == d.name {
-				t.Run(d.name+"/"+h.name, func(t *testing.T) { a.attack(t, h, d) })
-			}
-		}
-	}
-	a.quiet(t)
+	newArena(t, "127.0.0.1:0").attackAll(t, table)
 }
 
 // entries picks those of the table whose names begin so.
