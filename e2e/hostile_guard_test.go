@@ -20,11 +20,30 @@ type guard struct {
 }
 
 // newGuard starts an arena with callers: "good" may use every route, "limited"
-// the one with rules, and "ci" shows JWTs. listen is further keys of listen.
-func newGuard(t testing.TB, listen string, files map[string]string) *guard {
+// the one with rules, and "ci" shows JWTs.
+func newGuard(t testing.TB) *guard {
+	t.Helper()
+	g := emptyGuard(t)
+	g.begin(t, "", nil)
+	return g
+}
+
+func emptyGuard(t testing.TB) *guard {
 	t.Helper()
 	g := &guard{arena: emptyArena(t)}
 	g.issuer = newJWTIssuer(t, g.stranger.addr)
+	return g
+}
+
+func (g *guard) begin(t testing.TB, listen string, files map[string]string) {
+	t.Helper()
+	g.enter(t, g.guarded(t, listen, files))
+}
+
+// guarded is what the gateway of g starts with. listen is further keys of
+// listen, and files are theirs.
+func (g *guard) guarded(t testing.TB, listen string, files map[string]string) setup {
+	t.Helper()
 	keys := map[string]string{}
 	for _, name := range []string{"good", "limited", "other"} {
 		keys[name] = base64.RawURLEncoding.EncodeToString(random(32))
@@ -51,8 +70,7 @@ func newGuard(t testing.TB, listen string, files map[string]string) *guard {
 		"{basic other}", basic("other", keys["good"]), "{basic GOOD}", basic("GOOD", keys["good"]), "{basic space}", basic("good ", keys["good"]), "{basic LF}", basic("good", keys["good"]+"\n"),
 		"{basic anonymous}", basic("", keys["good"]), "{basic NUL}", basic("good\x00", keys["good"]), "{basic colon}", basic("good", keys["good"]+":x"), "{basic hash}", basic("good", digestOf(keys["good"])),
 		"{basic no colon}", base64.StdEncoding.EncodeToString([]byte("good"+keys["good"])), "{basic twice}", base64.StdEncoding.EncodeToString([]byte(basic("good", keys["good"]))))
-	g.enter(t, s)
-	return g
+	return s
 }
 
 // guardedRoutes has rules on a second route of the host of graph, and tenants.
@@ -100,13 +118,13 @@ func guardedTable() []hostile {
 }
 
 func TestHostileTableGetsNoFurtherWithACallersCredential(t *testing.T) {
-	newGuard(t, "", nil).attackAll(t, append(hostileTable(), guardedTable()...))
+	newGuard(t).attackAll(t, append(hostileTable(), guardedTable()...))
 }
 
 // The same bytes from somebody who has no credential reach nobody, whatever
 // becomes of them otherwise.
 func TestHostileTableOfAStrangerReachesNobody(t *testing.T) {
-	g := newGuard(t, "", nil)
+	g := newGuard(t)
 	for _, d := range g.doors {
 		for _, h := range hostileTable() {
 			if h.door != "" && h.door != d.name || h.way == private {
