@@ -22,12 +22,12 @@ import (
 
 // tlsListen is listen of a proxy port that speaks TLS and asks for callers'
 // certificates; tlsFiles are its files.
-const tlsListen = "tls: {certificate_file: server.pem, key_file: server.key, client_ca_file: clients.pem, client_crl_file: revoked.pem}, "
+const tlsListen = "tls: {certificate_file: server.pem, key_file: server.key, client_ca_file: clients.pem, client_crl_file: crl.pem}, "
 
 func tlsFiles(t testing.TB, server, clients *authority, revoked ...*x509.Certificate) map[string]string {
 	t.Helper()
 	certPEM, keyPEM := server.server(t)
-	return map[string]string{"server.pem": certPEM, "server.key": keyPEM, "clients.pem": clients.pem, "revoked.pem": clients.revoke(t, revoked...)}
+	return map[string]string{"server.pem": certPEM, "server.key": keyPEM, "clients.pem": clients.pem, "crl.pem": clients.revoke(t, revoked...)}
 }
 
 // revoke makes the list of those that are.
@@ -210,9 +210,9 @@ func TestCVE_2026_27586_WithoutTheCallersCANothingIsServed(t *testing.T) {
 		"CA empty":              func(f map[string]string) { f["clients.pem"] = "" },
 		"CA no certificate":     func(f map[string]string) { f["clients.pem"] = "nonsense" },
 		"CA a key":              func(f map[string]string) { f["clients.pem"] = f["server.key"] },
-		"list missing":          func(f map[string]string) { delete(f, "revoked.pem") },
-		"list empty":            func(f map[string]string) { f["revoked.pem"] = "" },
-		"list of another CA":    func(f map[string]string) { f["revoked.pem"] = newClientAuthority(t, "clients").revoke(t) },
+		"list missing":          func(f map[string]string) { delete(f, "crl.pem") },
+		"list empty":            func(f map[string]string) { f["crl.pem"] = "" },
+		"list of another CA":    func(f map[string]string) { f["crl.pem"] = newClientAuthority(t, "clients").revoke(t) },
 		"key of another server": func(f map[string]string) { _, f["server.key"] = server.server(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
