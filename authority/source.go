@@ -86,8 +86,8 @@ type execSource struct{ command secrets.Ref }
 
 func (s execSource) String() string { return s.command.String() }
 
-func (s execSource) assertion(context.Context) (secrets.Secret, error) {
-	token, err := s.command.Read()
+func (s execSource) assertion(ctx context.Context) (secrets.Secret, error) {
+	token, err := s.command.ReadContext(ctx)
 	if err != nil {
 		return secrets.Secret{}, &trouble{
 			what:   "the federated token's command gave none",

@@ -23,7 +23,7 @@ var errOutput = fmt.Errorf("it prints more than %d bytes", maxSize)
 // run executes the command and returns what it wrote to its standard output.
 // Neither its arguments nor anything that it wrote is repeated in an error:
 // both may hold a secret.
-func (r Ref) run() ([]byte, error) {
+func (r Ref) run(ctx context.Context) ([]byte, error) {
 	name := r.Exec[0]
 	switch {
 	case !r.MayRun:
@@ -31,7 +31,7 @@ func (r Ref) run() ([]byte, error) {
 	case !filepath.IsAbs(name):
 		return nil, fmt.Errorf("%s is not an absolute path", name)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), execTimeout)
+	ctx, cancel := context.WithTimeout(ctx, execTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, r.Exec[1:]...)
 	cmd.WaitDelay = execGrace
@@ -39,6 +39,8 @@ func (r Ref) run() ([]byte, error) {
 	cmd.Stdout = out
 	err := cmd.Run()
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, fmt.Errorf("%s was given up: %w", name, ctx.Err())
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s took more than %s", name, execTimeout)
 	case out.full:

@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +47,11 @@ func (r Ref) String() string {
 // a command's output, as editors and echo add them. A missing, empty or
 // oversized source, and a command that fails or takes more than 10 s, is an
 // error that wraps [ErrUnresolved].
-func (r Ref) Read() (Secret, error) {
+func (r Ref) Read() (Secret, error) { return r.ReadContext(context.Background()) }
+
+// ReadContext is [Ref.Read] for a caller who may not wait for a command: it is
+// killed when ctx ends.
+func (r Ref) ReadContext(ctx context.Context) (Secret, error) {
 	var value string
 	switch {
 	case r.Env != "":
@@ -62,7 +67,7 @@ func (r Ref) Read() (Secret, error) {
 		}
 		value = strings.TrimRight(string(b), "\r\n")
 	case len(r.Exec) > 0:
-		b, err := r.run()
+		b, err := r.run(ctx)
 		if err != nil {
 			return Secret{}, fmt.Errorf("%w: %w", ErrUnresolved, err)
 		}

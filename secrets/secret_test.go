@@ -1,6 +1,7 @@
 package secrets_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/seed-13b04e61/gateway/secrets"
 )
@@ -126,6 +128,16 @@ func TestFilesAreReadWholeOrNotAtAll(t *testing.T) {
 	}
 	if b, err := secrets.ReadFile(path); err == nil {
 		t.Errorf("ReadFile of more than 1 MiB = %d bytes", len(b))
+	}
+}
+
+func TestCommandEndsWithItsCaller(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	began := time.Now()
+	_, err := secrets.Ref{Exec: []string{"/bin/sleep", "5"}, MayRun: true}.ReadContext(ctx)
+	if took := time.Since(began); !errors.Is(err, context.Canceled) || !errors.Is(err, secrets.ErrUnresolved) || took > 4*time.Second {
+		t.Errorf("after %s: %v", took, err)
 	}
 }
 
