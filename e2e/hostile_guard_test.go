@@ -127,7 +127,7 @@ func TestHostileTableOfAStrangerReachesNobody(t *testing.T) {
 	g := newGuard(t)
 	for _, d := range g.doors {
 		for _, h := range hostileTable() {
-			if h.door != "" && h.door != d.name || h.way == private {
+			if h.door != "" && h.door != d.name || h.way == privateWay {
 				continue
 			}
 			t.Run(d.name+"/"+h.name, func(t *testing.T) {

@@ -51,8 +51,8 @@ func hostileHosts() []hostile {
 	}
 	const own = "\r\nHost: graph.microsoft.com\r\n\r\n"
 	return append(table,
-		hostile{name: "https in absolute form", send: "GET https://graph.microsoft.com/v1.0/me HTTP/1.1" + own, want: "bad_request", door: "forward", way: open},
-		hostile{name: "https in absolute form where nobody listens in", send: "GET https://graph.microsoft.com/v1.0/me HTTP/1.1\r\nHost: graph.microsoft.com\r\nX-Private: 1\r\n\r\n", want: sent, line: getLine, door: "forward", way: private},
+		hostile{name: "https in absolute form", send: "GET https://graph.microsoft.com/v1.0/me HTTP/1.1" + own, want: "bad_request", door: "forward", way: openWay},
+		hostile{name: "https in absolute form where nobody listens in", send: "GET https://graph.microsoft.com/v1.0/me HTTP/1.1\r\nHost: graph.microsoft.com\r\nX-Private: 1\r\n\r\n", want: sent, line: getLine, door: "forward", way: privateWay},
 		hostile{name: "ftp in absolute form", send: "GET ftp://graph.microsoft.com/v1.0/me HTTP/1.1" + own, want: "bad_request", door: "forward"},
 		hostile{name: "file in absolute form", send: "GET file:///etc/passwd HTTP/1.1" + own, want: "bad_request", door: "forward"},
 		hostile{name: "unix in absolute form", send: "GET unix:///run/gateway.sock HTTP/1.1" + own, want: "bad_request", door: "forward"},

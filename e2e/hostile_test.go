@@ -24,7 +24,7 @@ type hostile struct {
 	// without are words that the upstream must not see anywhere, in any case.
 	without []string
 	door    string // the only one that it is for; "" for all
-	way     string // the only way to the gateway that it is for: open, private; "" for both
+	way     string // the only way to the gateway that it is for; "" for both
 	answers int    // how many it gets; 0 for one
 
 	// bare: where there are callers, it gets no credential but what it holds.
@@ -40,7 +40,7 @@ type hostile struct {
 const sent = "sent"
 
 // The ways to a gateway: over a network in clear text, or by TLS or a socket.
-const open, private = "open", "private"
+const openWay, privateWay = "open", "private"
 
 // denied is the verdict of rules on what they do not allow, or cannot judge.
 const denied = "denied"
@@ -91,9 +91,9 @@ func (a *arena) attack(t *testing.T, h hostile, d hostileDoor) {
 // attackAll sends each of table through each door.
 func (a *arena) attackAll(t *testing.T, table []hostile) {
 	t.Helper()
-	way := open
+	way := openWay
 	if a.tls != nil || a.network == "unix" {
-		way = private
+		way = privateWay
 	}
 	for _, door := range []string{"reverse", "forward"} {
 		for _, h := range table {

@@ -44,8 +44,8 @@ func (a *authority) revoke(t testing.TB, certs ...*x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
 }
 
-// newClientAuthority may sign lists of what it revoked.
-func newClientAuthority(t testing.TB, name string) *authority {
+// newCallersAuthority may sign lists of what it revoked.
+func newCallersAuthority(t testing.TB, name string) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -107,7 +107,7 @@ func (a *authority) trusting(certs ...tls.Certificate) *tls.Config {
 }
 
 func TestHostileTableGetsNoFurtherOverTLS(t *testing.T) {
-	server, clients := newAuthority(t), newClientAuthority(t, "clients")
+	server, clients := newAuthority(t), newCallersAuthority(t, "clients")
 	g := emptyGuard(t)
 	g.tls = server.trusting()
 	g.begin(t, tlsListen, tlsFiles(t, server, clients))
@@ -134,7 +134,7 @@ func hostileCertificates(t testing.TB, clients *authority, revoked tls.Certifica
 	also := func(more func(*x509.Certificate)) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { whole(c); more(c) }
 	}
-	sameName, stranger := newClientAuthority(t, "clients"), newClientAuthority(t, "strangers")
+	sameName, stranger := newCallersAuthority(t, "clients"), newCallersAuthority(t, "strangers")
 	leafAsCA := clients.client(t, whole)
 	below := &authority{cert: leafAsCA.Leaf, key: leafAsCA.PrivateKey.(*ecdsa.PrivateKey)}
 	belowLeaf := below.client(t, whole)
@@ -171,7 +171,7 @@ func hostileCertificates(t testing.TB, clients *authority, revoked tls.Certifica
 // smokescreen read its revocation list before the CAs that it belongs to, and
 // so did not enforce it.
 func TestSmokescreen293_HostileCertificatesProveNobody(t *testing.T) {
-	server, clients := newAuthority(t), newClientAuthority(t, "clients")
+	server, clients := newAuthority(t), newCallersAuthority(t, "clients")
 	revoked := clients.client(t, uriSAN(t, "spiffe://contoso/mesh"))
 	g := emptyGuard(t)
 	g.tls = server.trusting()
@@ -204,7 +204,7 @@ func TestSmokescreen293_HostileCertificatesProveNobody(t *testing.T) {
 // Caddy took the system's CAs when the file of the callers' could not be read.
 func TestCVE_2026_27586_WithoutTheCallersCANothingIsServed(t *testing.T) {
 	t.Parallel()
-	server, clients := newAuthority(t), newClientAuthority(t, "clients")
+	server, clients := newAuthority(t), newCallersAuthority(t, "clients")
 	for name, spoil := range map[string]func(files map[string]string){
 		"CA missing":            func(f map[string]string) { delete(f, "clients.pem") },
 		"CA empty":              func(f map[string]string) { f["clients.pem"] = "" },
@@ -212,7 +212,7 @@ func TestCVE_2026_27586_WithoutTheCallersCANothingIsServed(t *testing.T) {
 		"CA a key":              func(f map[string]string) { f["clients.pem"] = f["server.key"] },
 		"list missing":          func(f map[string]string) { delete(f, "crl.pem") },
 		"list empty":            func(f map[string]string) { f["crl.pem"] = "" },
-		"list of another CA":    func(f map[string]string) { f["crl.pem"] = newClientAuthority(t, "clients").revoke(t) },
+		"list of another CA":    func(f map[string]string) { f["crl.pem"] = newCallersAuthority(t, "clients").revoke(t) },
 		"key of another server": func(f map[string]string) { _, f["server.key"] = server.server(t) },
 	} {
 		t.Run(name, func(t *testing.T) {

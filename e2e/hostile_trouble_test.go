@@ -107,7 +107,7 @@ func TestDeadIssuerRefusesItsTokensAndNobodyElse(t *testing.T) {
 // showed it is open.
 func TestCertificateRevokedMeanwhileIsRefusedAndTheReasonIsInTheLogAlone(t *testing.T) {
 	t.Parallel()
-	server, clients := newAuthority(t), newClientAuthority(t, "clients")
+	server, clients := newAuthority(t), newCallersAuthority(t, "clients")
 	cert := clients.client(t, uriSAN(t, "spiffe://contoso/mesh"))
 	g := emptyGuard(t)
 	g.tls = server.trusting(cert)

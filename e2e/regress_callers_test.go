@@ -111,7 +111,7 @@ func TestGHSA_f28g_86hc_823q_GuessersAreHeldOffAndOthersAreNot(t *testing.T) {
 // ends with a dot as it likes. Here there is one setting for all names.
 func TestCVE_2022_23632_CVE_2022_46153_CVE_2026_32305_CVE_2026_48491_CVE_2026_53622_NoNameChangesWhatTLSAsksFor(t *testing.T) {
 	t.Parallel()
-	server, clients := newAuthority(t), newClientAuthority(t, "clients")
+	server, clients := newAuthority(t), newCallersAuthority(t, "clients")
 	g := emptyGuard(t)
 	g.tls = server.trusting()
 	g.begin(t, tlsListen, tlsFiles(t, server, clients))

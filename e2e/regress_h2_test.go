@@ -67,7 +67,7 @@ func (a *arena) answerOverH2(t testing.TB, end bool, fields ...string) map[strin
 // its first line: no CONNECT, no path without a slash, no second host.
 func TestCVE_2026_71324_CVE_2026_33186_HostileCallsOverHTTP2(t *testing.T) {
 	t.Parallel()
-	server, clients := newAuthority(t), newClientAuthority(t, "clients")
+	server, clients := newAuthority(t), newCallersAuthority(t, "clients")
 	g := emptyGuard(t)
 	g.tls = server.trusting()
 	g.begin(t, tlsListen, tlsFiles(t, server, clients))
