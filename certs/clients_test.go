@@ -247,6 +247,8 @@ func TestAnOpenConnectionLosesItsIdentityWithItsCertificate(t *testing.T) {
 			c, peer := browser(t, root, caller), browser(t, root, other)
 			if protos == 1 {
 				onlyHTTP1(c)
+			} else {
+				onlyHTTP2(c)
 			}
 			if a := s.must(t, c, job); a.resp.ProtoMajor != protos {
 				t.Fatalf("HTTP/%d is spoken, want %d", a.resp.ProtoMajor, protos)

@@ -29,7 +29,7 @@ func TestServesHTTP2AndHTTP1WithTheWholeChain(t *testing.T) {
 	server := newCA(t, "between", root).server(t)
 	_, cfg := filed(t, server)
 	s := open(t, cfg)
-	a := s.must(t, browser(t, root, nil), "nobody")
+	a := s.must(t, onlyHTTP2(browser(t, root, nil)), "nobody")
 	if a.resp.ProtoMajor != 2 || len(a.state.PeerCertificates) != 2 {
 		t.Errorf("HTTP/%d with %d certificates, want HTTP/2 with the leaf and the intermediate", a.resp.ProtoMajor, len(a.state.PeerCertificates))
 	}
@@ -38,10 +38,10 @@ func TestServesHTTP2AndHTTP1WithTheWholeChain(t *testing.T) {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(root.cert)
-	for offered, want := range map[string]string{"http/1.1": "http/1.1", "": ""} {
+	for offered, want := range map[string]string{"h2,http/1.1": "http/1.1", "h2": "h2", "http/1.1": "http/1.1", "": ""} {
 		conf := &tls.Config{RootCAs: pool}
 		if offered != "" {
-			conf.NextProtos = []string{offered}
+			conf.NextProtos = strings.Split(offered, ",")
 		}
 		c, err := tls.Dial("tcp", s.addr, conf)
 		if err != nil {

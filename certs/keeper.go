@@ -88,8 +88,11 @@ func Open(cfg Config) (*Keeper, error) {
 	return k, nil
 }
 
-// protocols are what a client may choose from by ALPN (RFC 7301).
-func protocols() []string { return []string{"h2", "http/1.1"} }
+// protocols are what a client may choose from by ALPN (RFC 7301), in our order:
+// clients that use the port as a proxy offer HTTP/2 as they do to any server,
+// and then send a plain request in absolute form, which HTTP/2 does not have
+// (Go's own default transport fails so). Who offers h2 alone, gets it.
+func protocols() []string { return []string{"http/1.1", "h2"} }
 
 // TLSConfig returns the configuration for the listener, always the same one:
 // what is in force is looked up in each handshake. The caller must not change it.

@@ -334,3 +334,11 @@ func onlyHTTP1(c *http.Client) {
 	tr.Protocols = new(http.Protocols)
 	tr.Protocols.SetHTTP1(true)
 }
+
+// onlyHTTP2 makes c a client that offers nothing else, and returns it.
+func onlyHTTP2(c *http.Client) *http.Client {
+	tr := c.Transport.(*http.Transport)
+	tr.Protocols = new(http.Protocols)
+	tr.Protocols.SetHTTP2(true)
+	return c
+}
