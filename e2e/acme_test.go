@@ -177,8 +177,10 @@ func byACME(w *sandbox.World, p *pebble, addr, storage, more string) setup {
 // secureClient calls the gateway by its name, wherever that leads, and trusts
 // roots alone.
 func secureClient(addr string, roots *x509.CertPool) *http.Client {
+	h2 := new(http.Protocols)
+	h2.SetHTTP2(true)
 	return &http.Client{Timeout: patience, Transport: &http.Transport{
-		ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots},
+		Protocols: h2, TLSClientConfig: &tls.Config{RootCAs: roots},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, network, addr)

@@ -114,8 +114,8 @@ type Rule struct {
 }
 
 // TenantChoice lets a call say whose token it gets. Exactly one of Header, Path
-// and ByCaller is set. Whatever is chosen must be in the route's list, if there
-// is one, and in the caller's, if there are callers.
+// and ByCaller is set. Whatever is chosen must be in the route's list, if it has
+// one, and in the caller's, if it has one; without either list it is refused.
 type TenantChoice struct {
 	Header string // canonical name of the field that names the tenant; it goes no further
 	// Path is a template such as /t/{tenant}: the path's first segments, which
