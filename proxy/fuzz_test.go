@@ -32,9 +32,11 @@ func FuzzNoBytesTakeAKeyOrATokenElsewhere(f *testing.F) {
 		f.Add(seed)
 	}
 	var wrong atomic.Pointer[string]
-	var calls atomic.Int64
+	// A call may still reach the upstream when its connection is gone and the
+	// next input is at work, so whose call it was is told by the answer.
+	const mark = "X-From-Upstream"
 	g := guarded(&porter{}).newRig(f, plain, newUpstream(f, false, func(w http.ResponseWriter, r *http.Request) {
-		calls.Add(1)
+		w.Header().Set(mark, "yes")
 		_, _ = io.Copy(io.Discard, r.Body)
 		along := len(r.Trailer) > 0
 		for name := range r.Header {
@@ -49,8 +51,6 @@ func FuzzNoBytesTakeAKeyOrATokenElsewhere(f *testing.F) {
 		}
 	}))
 	f.Fuzz(func(t *testing.T, request string) {
-		wrong.Store(nil)
-		before := calls.Load()
 		c, err := net.Dial("tcp", g.front.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -68,9 +68,9 @@ func FuzzNoBytesTakeAKeyOrATokenElsewhere(f *testing.F) {
 			t.Errorf("%q brought the token: %q", request, answer)
 		}
 		if seen := wrong.Load(); seen != nil {
-			t.Errorf("%q went upstream as %s", request, *seen)
+			t.Errorf("%q, or the input before it, went upstream as %s", request, *seen)
 		}
-		if !strings.Contains(request, key) && !strings.Contains(request, basic[6:]) && calls.Load() != before {
+		if !strings.Contains(request, key) && !strings.Contains(request, basic[6:]) && strings.Contains(string(answer), mark) {
 			t.Errorf("%q went upstream without a key", request)
 		}
 	})
