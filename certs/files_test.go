@@ -261,3 +261,20 @@ func ExampleOpen() {
 	fmt.Println(err)
 	// Output: listen.tls.client_ca_file cannot be read: stat clients-ca.pem: no such file or directory; name a file that this process may read
 }
+
+func TestCheckSaysWhatOpenWouldRefuse(t *testing.T) {
+	root := newCA(t, "root", nil)
+	d, good := filed(t, root.server(t))
+	if err := certs.Check(good); err != nil {
+		t.Errorf("Check() of what can be served = %v", err)
+	}
+	wrong := good
+	wrong.KeyFile = d.write(t, "other.key", root.server(t).keyPEM(t))
+	wrong.ClientCAFile = d.write(t, "clients.pem", "no certificate")
+	acme := certs.Config{ACME: &certs.ACME{Domains: []string{"gw.test"}, CAFile: "/nonexistent/ca.pem", Storage: "/nonexistent/storage"}}
+	for want, cfg := range map[string]certs.Config{"other.key": wrong, "clients.pem": wrong, "/nonexistent/ca.pem": acme} {
+		if err := certs.Check(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Check() = %v, want %s named", err, want)
+		}
+	}
+}

@@ -88,6 +88,25 @@ func Open(cfg Config) (*Keeper, error) {
 	return k, nil
 }
 
+// Check reads the files that cfg names and says what is wrong with them, as
+// [Open] would. It opens nothing, and leaves ACME's storage alone.
+func Check(cfg Config) error {
+	cfg.Log = func(string, string, ...any) {}
+	k := &Keeper{cfg: cfg}
+	var problems []error
+	if cfg.ClientCAFile != "" {
+		problems = append(problems, k.readTrust())
+	}
+	switch {
+	case cfg.ACME == nil:
+		problems = append(problems, k.readPair())
+	case cfg.ACME.CAFile != "":
+		_, err := readCertificates("acme.ca_file", cfg.ACME.CAFile)
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}
+
 // protocols are what a client may choose from by ALPN (RFC 7301), in our order:
 // clients that use the port as a proxy offer HTTP/2 as they do to any server,
 // and then send a plain request in absolute form, which HTTP/2 does not have

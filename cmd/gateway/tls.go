@@ -25,22 +25,42 @@ func openCertificates(t *routes.ListenTLS, l net.Listener, log *audit.Log) (*cer
 	if t == nil {
 		return nil, nil
 	}
-	cfg := certs.Config{
-		CertificateFile: t.CertificateFile, KeyFile: t.KeyFile,
-		ClientCAFile: t.ClientCAFile, ClientCRLFile: t.ClientCRLFile,
-		Log: func(level, msg string, kv ...any) { leveled(log, level)(msg, kv...) },
-	}
-	if a := t.ACME; a != nil {
-		cfg.ACME = &certs.ACME{
-			Domains: a.Domains, Email: a.Email, Directory: a.Directory, CAFile: a.CAFile,
-			Storage: a.Storage, HTTP: a.HTTP, Address: l.Addr(),
-		}
+	cfg := certificateConfig(t)
+	cfg.Log = func(level, msg string, kv ...any) { leveled(log, level)(msg, kv...) }
+	if cfg.ACME != nil {
+		cfg.ACME.Address = l.Addr()
 	}
 	k, err := certs.Open(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("refusing to start: %w", err)
 	}
 	return k, nil
+}
+
+func certificateConfig(t *routes.ListenTLS) certs.Config {
+	cfg := certs.Config{
+		CertificateFile: t.CertificateFile, KeyFile: t.KeyFile,
+		ClientCAFile: t.ClientCAFile, ClientCRLFile: t.ClientCRLFile,
+	}
+	if a := t.ACME; a != nil {
+		cfg.ACME = &certs.ACME{
+			Domains: a.Domains, Email: a.Email, Directory: a.Directory, CAFile: a.CAFile,
+			Storage: a.Storage, HTTP: a.HTTP,
+		}
+	}
+	return cfg
+}
+
+// certificateNotices says what serve would refuse to start for.
+func certificateNotices(t *routes.ListenTLS) []notice {
+	if t == nil {
+		return nil
+	}
+	err := certs.Check(certificateConfig(t))
+	if err == nil {
+		return nil
+	}
+	return []notice{{text: err.Error(), remedy: "serve refuses to start until this is mended", alarm: true}}
 }
 
 func leveled(log *audit.Log, level string) func(string, ...any) {
