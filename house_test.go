@@ -55,7 +55,7 @@ var homes = map[string][]string{
 // measured. A new place needs a reason, and then a new number here.
 var reveals = map[string]int{
 	"authority":   8,
-	"egress":      1, // the next hop's password
+	"egress":      2, // the next hop's password, for our own connections and a library's
 	"proxy":       3, // the token, into its header; two that a container registry exchanges
 	"admin":       1, // the admin key, to compare
 	"cmd/gateway": 2, // token --raw, and the admin key that a command sends

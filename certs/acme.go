@@ -33,6 +33,9 @@ type ACME struct {
 	// Address is that of the TCP listener that serves [Keeper.TLSConfig], which
 	// has to be reached as port 443 of each domain. It may be nil with HTTP.
 	Address net.Addr
+	// Proxy is the way to the directory, as an [http.Transport]'s Proxy; nil
+	// goes directly. The environment's proxies never count.
+	Proxy func(*http.Request) (*url.URL, error)
 }
 
 const (
@@ -77,7 +80,7 @@ func newManager(cfg ACME, log func(string, string, ...any)) (*manager, error) {
 	issuer := certmagic.ACMEIssuer{
 		CA: cfg.Directory, Email: cfg.Email, Agreed: true, Logger: zapTo(log),
 		DisableHTTPChallenge: cfg.HTTP == "", DisableTLSALPNChallenge: cfg.HTTP != "",
-		HTTPProxy: direct,
+		HTTPProxy: cfg.proxy(),
 	}
 	if len(cfg.Domains) == 0 {
 		return nil, errors.New("listen.tls.acme.domains: there is none; name the hosts that callers use")
@@ -124,7 +127,7 @@ func (m *manager) build(issuer certmagic.ACMEIssuer, responder net.Listener) {
 	})
 	conf := certmagic.Config{
 		Storage: &certmagic.FileStorage{Path: m.cfg.Storage}, Logger: issuer.Logger, OnEvent: heard,
-		OCSP:              certmagic.OCSPConfig{HTTPProxy: direct},
+		OCSP:              certmagic.OCSPConfig{HTTPProxy: m.cfg.proxy()},
 		DefaultServerName: m.cfg.Domains[0], FallbackServerName: m.cfg.Domains[0],
 	}
 	m.magic = certmagic.New(m.cache, conf)
@@ -144,9 +147,14 @@ func (m *manager) build(issuer certmagic.ACMEIssuer, responder net.Listener) {
 	})
 }
 
-// direct keeps requests of the library off whatever proxy the environment
+// proxy keeps requests of the library off whatever proxy the environment
 // names: that may be this very gateway.
-func direct(*http.Request) (*url.URL, error) { return nil, nil }
+func (a ACME) proxy() func(*http.Request) (*url.URL, error) {
+	if a.Proxy != nil {
+		return a.Proxy
+	}
+	return func(*http.Request) (*url.URL, error) { return nil, nil }
+}
 
 func host(a *net.TCPAddr) string {
 	if a.Zone != "" {

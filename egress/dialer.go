@@ -96,6 +96,21 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 	return d.tunnel(ctx, addr)
 }
 
+// NextHop returns the proxy by which a library with connections of its own has
+// to send req, user information included, or nil for none: as an
+// [http.Transport]'s Proxy. Who dials by [Dialer.DialContext] does not need it.
+func (d *Dialer) NextHop(req *http.Request) (*url.URL, error) {
+	addr := hostPort(req.URL)
+	if d.cfg.Proxy == nil || d.bypass.matches(addr) {
+		return nil, nil
+	}
+	hop := *d.cfg.Proxy
+	if d.cfg.Username != "" {
+		hop.User = url.UserPassword(d.cfg.Username, d.cfg.Password.Reveal())
+	}
+	return &hop, nil
+}
+
 // guard runs between the resolution and the connection of each address.
 func (d *Dialer) guard(_ context.Context, network, address string, _ syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {

@@ -216,3 +216,28 @@ func ExampleDialer() {
 	fmt.Println(errors.Is(err, egress.ErrForbidden))
 	// Output: true
 }
+
+func TestNextHopIsForLibrariesWhatTheDialerUses(t *testing.T) {
+	hop := &url.URL{Scheme: "http", Host: "proxy.test:3128"}
+	d, err := egress.New(egress.Config{Proxy: hop, Username: "gw", Password: secrets.New("p@ss:word"), Bypass: []string{".internal"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{
+		"https://acme.example.com/directory": "http://gw:p%40ss%3Aword@proxy.test:3128",
+		"https://ca.internal/directory":      "",
+		"http://127.0.0.1:14000/dir":         "",
+	} {
+		req, err := http.NewRequest(http.MethodGet, target, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := d.NextHop(req)
+		if err != nil || got == nil && want != "" || got != nil && got.String() != want {
+			t.Errorf("NextHop(%s) = %v, %v, want %q", target, got, err, want)
+		}
+	}
+	if hop.User != nil {
+		t.Error("the configured URL was changed")
+	}
+}

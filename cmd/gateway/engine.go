@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"reflect"
 	"slices"
@@ -238,13 +240,24 @@ type hop struct {
 	own  []netip.AddrPort
 }
 
+var errNoHop = errors.New("egress.proxy cannot be used: its password cannot be read")
+
 // DialContext implements [authority.Dialer].
 func (h *hop) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := h.current.Load()
 	if d == nil {
-		return nil, errors.New("egress.proxy cannot be used: its password cannot be read")
+		return nil, errNoHop
 	}
 	return d.DialContext(ctx, network, addr)
+}
+
+// nextHop is the proxy for requests of libraries that dial by themselves.
+func (h *hop) nextHop(req *http.Request) (*url.URL, error) {
+	d := h.current.Load()
+	if d == nil {
+		return nil, errNoHop
+	}
+	return d.NextHop(req)
 }
 
 // dialer is the one in force, so that connections made through another are

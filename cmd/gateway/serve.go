@@ -170,7 +170,7 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 		g.closeListeners()
 		return nil, fmt.Errorf("refusing to start: %w", err)
 	}
-	if g.certs, err = openCertificates(d.TLS, g.proxyL, log); err != nil {
+	if g.certs, err = g.engine.openCertificates(d.TLS, g.proxyL); err != nil {
 		stop()
 		g.closeListeners()
 		g.engine.Close()

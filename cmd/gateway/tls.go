@@ -21,14 +21,14 @@ const firstCertificate = 2 * time.Minute
 
 // openCertificates reads what listen.tls names, for the proxy port's listener
 // l. It is nil for a port without TLS.
-func openCertificates(t *routes.ListenTLS, l net.Listener, log *audit.Log) (*certs.Keeper, error) {
+func (e *engine) openCertificates(t *routes.ListenTLS, l net.Listener) (*certs.Keeper, error) {
 	if t == nil {
 		return nil, nil
 	}
 	cfg := certificateConfig(t)
-	cfg.Log = func(level, msg string, kv ...any) { leveled(log, level)(msg, kv...) }
+	cfg.Log = func(level, msg string, kv ...any) { leveled(e.log, level)(msg, kv...) }
 	if cfg.ACME != nil {
-		cfg.ACME.Address = l.Addr()
+		cfg.ACME.Address, cfg.ACME.Proxy = l.Addr(), e.hop.nextHop
 	}
 	k, err := certs.Open(cfg)
 	if err != nil {
