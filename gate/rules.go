@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ func (d *decision) judge() *Refusal {
 	}
 	c := innerCall{method: d.target.Method, query: d.target.Query, path: path}
 	batch, refusal := c.batch()
+	batch = batch || batchField(d.target.Header)
 	switch {
 	case refusal != nil:
 	case batch && c.graph(r):
@@ -57,8 +59,12 @@ func (p *Pass) deny(refusal *Refusal) *Refusal {
 func (p *Pass) lenient() bool { return p.Route.Report && p.Route.Allow != nil && !p.bound }
 
 // namesLast tells whether the route has no rules, and that of its paths which
-// matched names the last segment itself: then the file means that endpoint.
+// matched names the last segment itself: then the file means that endpoint. No
+// path means what only a query or a field makes a batch.
 func (d *decision) namesLast(path routes.Path) bool {
+	if !batchSegment(path.Last(), d.target.Method) {
+		return false
+	}
 	pattern := strings.TrimSuffix(d.template.String(), "/")
 	last := pattern[strings.LastIndexByte(pattern, '/')+1:]
 	return d.pass.Route.Allow == nil && !strings.ContainsAny(last, "*{") && strings.EqualFold(last, path.Last())
@@ -172,6 +178,14 @@ func (c innerCall) batch() (bool, *Refusal) {
 		return false, twoReadings("comp")
 	}
 	return strings.EqualFold(strings.Trim(comp, blank), "batch"), nil
+}
+
+// batchField tells whether a field makes the call a batch: Cosmos DB takes a POST
+// of documents for any operations then.
+func batchField(header http.Header) bool {
+	return slices.ContainsFunc(header["X-Ms-Cosmos-Is-Batch-Request"], func(line string) bool {
+		return !strings.EqualFold(strings.Trim(line, blank), "false")
+	})
 }
 
 // batchSegment looks at a last segment as lenient servers do: some cut
