@@ -22,7 +22,13 @@ const (
 	diagUIDOffset    = 64 // of idiag_uid in struct inet_diag_msg
 	diagInodeOffset  = 68 // of idiag_inode
 	diagMessageLen   = 72
+	diagStateOffset  = 1 // of idiag_state
 )
+
+// connected are the states of a peer that has finished its handshake and may
+// still be asked of; one that only just dials is the beginning of another
+// connection between the same ports.
+const connected = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_FIN_WAIT1 | 1<<unix.BPF_TCP_FIN_WAIT2 | 1<<unix.BPF_TCP_CLOSE_WAIT
 
 // PeerUID returns the user that owns the other end of conn, as the kernel
 // attests it: of a unix socket by SO_PEERCRED, of a TCP connection within this
@@ -41,7 +47,14 @@ func PeerUID(conn net.Conn) (uint32, error) {
 		if !remote.Addr().Unmap().IsLoopback() {
 			return 0, fmt.Errorf("%w: %s is not on this machine", ErrNoPeer, remote.Addr())
 		}
-		return tcpPeer(remote, local)
+		uid, err := tcpPeer(remote, local)
+		if err == nil {
+			err = stillOpen(c)
+		}
+		if err != nil {
+			return 0, err
+		}
+		return uid, nil
 	}
 	return 0, fmt.Errorf("%w: %T", ErrNoPeer, conn)
 }
@@ -60,6 +73,27 @@ func unixPeer(c *net.UnixConn) (uint32, error) {
 		return 0, fmt.Errorf("%w: %w", ErrNoPeer, err)
 	}
 	return cred.Uid, nil
+}
+
+// stillOpen sees that the connection was not reset before tcpPeer asked: what it
+// had sent can be read all the same, and its ports may be another user's by now.
+func stillOpen(c *net.TCPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoPeer, err)
+	}
+	var info *unix.TCPInfo
+	var infoErr error
+	err = raw.Control(func(fd uintptr) {
+		info, infoErr = unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+	})
+	if err := errors.Join(err, infoErr); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoPeer, err)
+	}
+	if info.State == unix.BPF_TCP_CLOSE {
+		return fmt.Errorf("%w: the peer has reset its connection", ErrNoPeer)
+	}
+	return nil
 }
 
 // tcpPeer asks for exactly one socket: the one whose own address is remote and
@@ -90,6 +124,9 @@ func tcpPeer(remote, local netip.AddrPort) (uint32, error) {
 	if m.Header.Type != sockDiagByFamily || len(m.Data) < diagMessageLen {
 		return 0, fmt.Errorf("%w: no such socket in this network namespace", ErrNoPeer)
 	}
+	if 1<<m.Data[diagStateOffset]&connected == 0 {
+		return 0, fmt.Errorf("%w: the peer's socket is not connected", ErrNoPeer)
+	}
 	// A socket that its process has closed belongs to nobody, and the kernel
 	// shows its uid as 0: who sends a call and closes at once would be root.
 	if binary.NativeEndian.Uint32(m.Data[diagInodeOffset:]) == 0 {
@@ -111,7 +148,7 @@ func diagRequest(remote, local netip.AddrPort) []byte {
 		r[0] = unix.AF_INET6
 	}
 	r[1] = unix.IPPROTO_TCP
-	binary.NativeEndian.PutUint32(r[4:], 0xffffffff) // any state
+	binary.NativeEndian.PutUint32(r[4:], 0xffffffff) // any state: it is looked at in the answer
 	binary.BigEndian.PutUint16(r[8:], remote.Port())
 	binary.BigEndian.PutUint16(r[10:], local.Port())
 	copy(r[12:28], src.AsSlice())

@@ -77,6 +77,71 @@ func TestClosedPeerIsNobodyAndNotRoot(t *testing.T) {
 	}
 }
 
+// What a peer had sent before it reset its connection can still be read, and by
+// then its port may be somebody else's.
+func TestPeerThatResetItsConnectionIsNotTheNextOneFromItsPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	first, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Close()
+	if err := errors.Join(first.(*net.TCPConn).SetLinger(0), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+	next, err := (&net.Dialer{LocalAddr: first.LocalAddr()}).Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if uid, err := gate.PeerUID(served); !errors.Is(err, gate.ErrNoPeer) {
+		t.Errorf("PeerUID(the one that was reset) = %d, %v, want ErrNoPeer", uid, err)
+	}
+	servedNext, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer servedNext.Close()
+	if uid, err := gate.PeerUID(servedNext); err != nil || uid != uint32(os.Getuid()) {
+		t.Errorf("PeerUID(the next) = %d, %v, want %d", uid, err, os.Getuid())
+	}
+}
+
+func TestPeerThatHasSaidAllIsKnown(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	served, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Close()
+	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := served.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Fatalf("Read = %d, %v, want the end", n, err)
+	}
+	if uid, err := gate.PeerUID(served); err != nil || uid != uint32(os.Getuid()) {
+		t.Errorf("PeerUID = %d, %v, want %d", uid, err, os.Getuid())
+	}
+}
+
 func TestUnknownPeerIsRefused(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
