@@ -3,6 +3,7 @@ package certs
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log"
 	"net"
 	"net/http"
@@ -112,10 +113,23 @@ func (l lastAnswer) Write(b []byte) (int, error) {
 // new handshake. It is cheap while the trust is the one it was accepted under.
 func (k *Keeper) stillGood(state *tls.ConnectionState, accepted *trust, now time.Time) error {
 	t := k.trust.Load()
-	if accepted != t || now.After(state.PeerCertificates[0].NotAfter) {
+	if accepted != t || ended(state.VerifiedChains, now) {
 		return t.verify(state.PeerCertificates, now)
 	}
 	return t.check(state.VerifiedChains, now)
+}
+
+// ended tells whether a certificate of any chain has: then another may do, and
+// none has to.
+func ended(chains [][]*x509.Certificate, now time.Time) bool {
+	for _, chain := range chains {
+		for _, c := range chain {
+			if now.After(c.NotAfter) {
+				return true
+			}
+		}
+	}
+	return len(chains) == 0
 }
 
 // handshakes takes what a server has to say and finds in it the handshakes that
