@@ -36,6 +36,9 @@ func (d *decision) judge() *Refusal {
 		}
 	default:
 		d.pass.Rule, d.template, refusal = c.allowedBy(r, d.plan.rules, d.template)
+		if refusal == nil {
+			refusal = d.sources()
+		}
 	}
 	if refusal != nil {
 		return d.pass.deny(refusal)
