@@ -126,6 +126,8 @@ func (b *batch) call(version string, in *batchCall) (line int, refusal *Refusal)
 	c := innerCall{method: in.Method, query: query, path: path}
 	nested, refusal := c.batch()
 	switch {
+	case versioned(path):
+		return bad("its url names a version, which is the batch's")
 	case refusal != nil:
 		return 0, refusal
 	case nested:
@@ -136,6 +138,18 @@ func (b *batch) call(version string, in *batchCall) (line int, refusal *Refusal)
 	}
 	line, _, refusal = c.allowedBy(b.pass.Route, b.gate.plan(b.pass.Route).rules, routes.Pattern{})
 	return line, refusal
+}
+
+// versioned tells whether what follows the batch's version names one again: no
+// resource of Graph has such a name, and a lenient server might take it.
+func versioned(path routes.Path) bool {
+	n := 0
+	for s := range path.Segments() {
+		if n++; n == 2 {
+			return versionOf(s) != ""
+		}
+	}
+	return false
 }
 
 // sameRoute sees that the call, had it come alone, would have taken the route

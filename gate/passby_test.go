@@ -95,3 +95,21 @@ func TestAFieldDoesNotMakeABatchOfACallThatRulesAllow(t *testing.T) {
 		t.Errorf("two lines of which one says so = %q, want rule_denied", code)
 	}
 }
+
+func TestACallOfABatchNamesNoVersionOfItsOwn(t *testing.T) {
+	w := newWorld(t, `  - {preset: graph, allow: [{methods: [GET], paths: ["/v1.0/**"]}]}`)
+	g, pass := batched(t, w)
+	for _, url := range []string{"/v1.0/users", "beta/users", "/Beta/users", "/%62eta/users", "/v1%2e0", "/beta?$top=1"} {
+		ctx, _ := stampable(t)
+		_, err := g.AdmitBatch(ctx, pass, nil, []byte(requests(`{"id":"1","method":"GET","url":"`+url+`"}`)))
+		if got := codeOf(t, err); got != gate.BadRequest {
+			t.Errorf("a call to %s = %q, want bad_request", url, got)
+		}
+	}
+	for _, url := range []string{"/users/beta", "/betas", "/v1.0x/users"} {
+		ctx, _ := stampable(t)
+		if _, err := g.AdmitBatch(ctx, pass, nil, []byte(requests(`{"id":"1","method":"GET","url":"`+url+`"}`))); err != nil {
+			t.Errorf("a call to %s = %v, want it passed", url, err)
+		}
+	}
+}

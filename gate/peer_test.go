@@ -85,7 +85,9 @@ func TestPeerThatResetItsConnectionIsNotTheNextOneFromItsPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	first, err := net.Dial("tcp", l.Addr().String())
+	// An address that no other process dials from, so that the port stays free.
+	from := &net.TCPAddr{IP: net.IPv4(127, 91, 17, 3)}
+	first, err := (&net.Dialer{LocalAddr: from}).Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -155,8 +155,13 @@ func graphVersion(path routes.Path) string {
 	if n != 2 || !strings.EqualFold(segments[1], "$batch") {
 		return ""
 	}
+	return versionOf(segments[0])
+}
+
+// versionOf is the version of Graph that a segment names, or "".
+func versionOf(segment string) string {
 	for _, version := range [...]string{"v1.0", "beta"} {
-		if strings.EqualFold(segments[0], version) {
+		if strings.EqualFold(segment, version) {
 			return version
 		}
 	}
