@@ -80,7 +80,7 @@ func (l *Log) Record(e *Event) {
 		line = s.zl.Warn()
 	}
 	line.Str("request_id", e.RequestID).Str("door", string(e.Door)).
-		Str("method", e.Method).Str("host", e.Host).Str("path", e.Path).
+		Str("method", e.Method).Str("host", visible(e.Host)).Str("path", visible(e.Path)).
 		Str("remote", e.Remote).Int("status", e.Status)
 	str(line, "trace_id", e.TraceID)
 	str(line, "route", e.Route)

@@ -93,7 +93,7 @@ func (t *Trail) Record(e *Event) {
 	}
 	line := t.lines.Log().Str("kind", "audit").Str("time", e.Start.UTC().Format(trailTime)).
 		Str("request_id", e.RequestID).Str("door", string(e.Door)).
-		Str("method", short(e.Method)).Str("host", short(e.Host)).Str("remote", e.Remote).Int("status", e.Status)
+		Str("method", short(e.Method)).Str("host", visible(short(e.Host))).Str("remote", e.Remote).Int("status", e.Status)
 	str(line, "trace_id", e.TraceID)
 	str(line, "caller", e.Caller)
 	str(line, "caller_how", e.CallerHow)
