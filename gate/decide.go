@@ -121,7 +121,7 @@ func (d *decision) stamp(event *audit.Event) {
 	}
 	event.Route = r.Name
 	event.Credential = r.Credential.Name
-	event.Host = d.pass.Authority.String()
+	event.Host = d.gate.plan(r).hostOf(d.pass.Authority)
 	event.Tenant = d.pass.Tenant
 	event.Rule = d.pass.Rule
 	event.WouldDeny = d.pass.Denied

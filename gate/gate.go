@@ -103,6 +103,8 @@ type plan struct {
 	callers       callerSet    // nil: whoever the table knows
 	rules         *ruleIndex   // of allow
 	tenants       *tenantRules // nil: the credential's own tenant
+	host          routes.Authority
+	hostText      string // of host, which most calls are for
 }
 
 // New prepares the decisions of table. A list of tenants that cannot be read
@@ -127,6 +129,8 @@ func Renew(previous *Gate, table *routes.Table, keys Keys) (*Gate, []error) {
 	errs := g.readLists(previous)
 	for _, r := range table.Routes {
 		p := &plan{first: keys.Key(r.Credential, r.Scope), callers: g.setOf(r.Callers), rules: newRuleIndex(r.Allow)}
+		p.host = standsFor(r)
+		p.hostText = p.host.String()
 		if r.Second != nil {
 			p.second = keys.Key(r.Credential, r.Second.Scope)
 		}
@@ -148,6 +152,14 @@ func (g *Gate) Key(r *routes.Route) tokens.Key { return g.plan(r).first }
 // it wants none.
 func (g *Gate) SecondKey(r *routes.Route) (tokens.Key, bool) {
 	return g.plan(r).second, r.Second != nil
+}
+
+// hostOf is the audit's name for the authority of a call.
+func (p *plan) hostOf(a routes.Authority) string {
+	if a == p.host {
+		return p.hostText
+	}
+	return a.String()
 }
 
 // plan is that of a route of the table; of any other, one that admits nobody.

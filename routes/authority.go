@@ -32,11 +32,13 @@ type HostPattern struct {
 
 // String returns host:port, an IPv6 address in brackets: "[::1]:443".
 func (a Authority) String() string {
-	port := strconv.Itoa(int(a.Port))
-	if strings.Contains(a.Host, ":") {
-		return "[" + a.Host + "]:" + port
+	b := make([]byte, 0, 80) // on the stack: calls are stamped with it
+	if strings.IndexByte(a.Host, ':') >= 0 {
+		b = append(append(append(b, '['), a.Host...), ']')
+	} else {
+		b = append(b, a.Host...)
 	}
-	return a.Host + ":" + port
+	return string(strconv.AppendUint(append(b, ':'), uint64(a.Port), 10))
 }
 
 // Loopback tells whether the host is a loopback address or the name localhost.
