@@ -3,6 +3,7 @@ package bench_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -44,8 +45,19 @@ func (quiet) Debug(string, ...any) {}
 func (quiet) Warn(string, ...any)  {}
 func (quiet) Error(string, ...any) {}
 
-// gateway is the whole pipeline with access lines and metrics.
-func gateway(b *testing.B, upstream string) http.Handler {
+// apiKey is that of the caller "job", and its SHA-256 is in guarded.
+const apiKey = "bm90LWEtc2VjcmV0LWJ1dC1hLWJlbmNobWFyay1rZXk"
+
+// guarded are sections of a table in which nobody is anonymous, and rules judge.
+var guarded = fmt.Sprintf(`    callers: [job]
+    allow: [{methods: [GET, POST], paths: ["/v1.0/users/**"]}]
+callers:
+  job: {api_key: {sha256: "%x"}}
+`, sha256.Sum256([]byte(apiKey)))
+
+// gateway is the whole pipeline with access lines and metrics, and what else
+// the route has.
+func gateway(b *testing.B, upstream, more string) http.Handler {
 	b.Helper()
 	store, err := tokens.New(tokens.Config{Acquirer: issuer{}, Entries: 100, Memory: 1 << 20})
 	if err != nil {
@@ -57,13 +69,17 @@ func gateway(b *testing.B, upstream string) http.Handler {
 		b.Fatal(err)
 	}
 	metrics := audit.NewMetrics("bench", func() audit.State { return audit.State{} })
-	h := proxy.New(proxy.Config{Tokens: store, Recorder: audit.Recorders{log, metrics}, Log: quiet{}})
+	who := gate.NewIdentifier(gate.IdentifierOptions{})
+	h := proxy.New(proxy.Config{Tokens: store, Recorder: audit.Recorders{log, metrics}, Log: quiet{}, Identifier: who})
 	text := fmt.Sprintf(`version: 1
 credentials:
   c: {token_endpoint: "https://login.test/token", client_id: x, client_secret: {env: UNUSED}}
 routes:
-  - {name: api, hosts: [api.test], scope: s, upstream: %q}
-`, upstream)
+  - name: api
+    hosts: [api.test]
+    scope: s
+    upstream: %q
+%s`, upstream, more)
 	table, err := routes.Parse("routes.yaml", []byte(text), func(string) (string, bool) { return "", false })
 	if err != nil {
 		b.Fatal(err)
@@ -71,6 +87,9 @@ routes:
 	dialer, err := egress.New(egress.Config{})
 	if err != nil {
 		b.Fatal(err)
+	}
+	if errs := who.Use(table); len(errs) > 0 {
+		b.Fatal(errs)
 	}
 	h.Use(gate.New(table, keys{}), dialer)
 	return h
@@ -116,7 +135,11 @@ func BenchmarkCall(b *testing.B) {
 	defer upstream.Close()
 	for _, size := range []int{0, 16 << 10} {
 		body := bytes.Repeat([]byte("x"), size)
-		for name, h := range map[string]http.Handler{"gateway": gateway(b, upstream.URL), "bare": bare(b, upstream.URL)} {
+		for name, h := range map[string]http.Handler{
+			"gateway":              gateway(b, upstream.URL, ""),
+			"gateway with callers": gateway(b, upstream.URL, guarded),
+			"bare":                 bare(b, upstream.URL),
+		} {
 			b.Run(fmt.Sprintf("%s/body=%d", name, size), func(b *testing.B) {
 				front := httptest.NewServer(h)
 				defer front.Close()
@@ -125,7 +148,14 @@ func BenchmarkCall(b *testing.B) {
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {
 					for pb.Next() {
-						resp, err := client.Post(front.URL+"/api/v1.0/users", "application/json", bytes.NewReader(body))
+						req, err := http.NewRequest(http.MethodPost, front.URL+"/api/v1.0/users", bytes.NewReader(body))
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						req.Header["Content-Type"] = []string{"application/json"}
+						req.Header["X-Gateway-Authorization"] = []string{"Bearer " + apiKey}
+						resp, err := client.Do(req)
 						if err != nil {
 							b.Error(err)
 							return
