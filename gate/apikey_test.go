@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"encoding/base64"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -242,13 +243,18 @@ func TestAnswerDoesNotTellUnknownNamesFromWrongKeys(t *testing.T) {
 func TestUnknownNameCostsWhatAWrongKeyCosts(t *testing.T) {
 	i := inForce(t, nil, keyCaller("job", jobKey, jobNext), keyCaller("nob", otherKey))
 	n := 0
+	// The runtime's own allocations are counted too, and are never fewer than none.
 	cost := func(value string) float64 {
-		return testing.AllocsPerRun(20, func() {
-			n++
-			if _, err := i.Identify(t.Context(), from(n, viaForward(value))); err == nil {
-				t.Error("Identify believed a wrong key")
-			}
-		})
+		least := math.Inf(1)
+		for range 10 {
+			least = min(least, testing.AllocsPerRun(20, func() {
+				n++
+				if _, err := i.Identify(t.Context(), from(n, viaForward(value))); err == nil {
+					t.Error("Identify believed a wrong key")
+				}
+			}))
+		}
+		return least
 	}
 	known, unknown := cost(basic("job", "wrong-key-wrong-key")), cost(basic("who", "wrong-key-wrong-key"))
 	if known != unknown {
