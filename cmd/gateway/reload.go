@@ -13,6 +13,12 @@ import (
 // needsRestart is said when listen changed: the doors stay as they are.
 const needsRestart = "listen: this section changed; restart the gateway to have its doors follow"
 
+// openToAll is said when the section callers is gone, and putItBack with it.
+const (
+	openToAll = "callers: this section is gone, so that whoever reaches the proxy port may use every route"
+	putItBack = "put it back, unless that is meant"
+)
+
 // Reload implements [admin.Gateway]: it reads routes.yaml and every file that
 // it names, and puts the new table in force, or keeps the old one.
 func (e *engine) Reload() admin.Reloaded {
@@ -39,6 +45,9 @@ func (e *engine) Reload() admin.Reloaded {
 	notices := append(e.apply(table), e.keepTrail(table)...)
 	if !reflect.DeepEqual(before.Listen, table.Listen) {
 		notices = append(notices, notice{text: needsRestart})
+	}
+	if before.Callers != nil && table.Callers == nil {
+		notices = append(notices, notice{text: openToAll, remedy: putItBack})
 	}
 	done := admin.Reloaded{OK: true, Routes: len(table.Routes), Warnings: certificates}
 	for _, n := range notices {
