@@ -85,6 +85,7 @@ func acquire(t testing.TB, c *routes.Credential, scope string) (tokens.Token, *a
 	t.Helper()
 	d := authority.NewDirectory(authority.Options{})
 	d.Replace([]*routes.Credential{c})
+	defer d.Replace(nil) // which closes its connections: a fuzzer has a directory for each input
 	tok, err := d.Acquire(context.Background(), d.Key(c, scope), "")
 	var refused *authority.Error
 	if err != nil && !errors.As(err, &refused) {
