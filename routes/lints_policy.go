@@ -57,16 +57,9 @@ func remoteOnly(addr string) bool {
 // idle warns of callers that no route admits, and of those that cannot prove
 // themselves.
 func (p *parser) idle(t *Table) {
-	used := map[*Caller]bool{}
+	used := t.admittedBy(func(*Route) bool { return true })
+	chooses := t.admittedBy(func(r *Route) bool { return r.Tenant != nil })
 	certificates := false
-	for _, r := range t.Routes {
-		for _, c := range admitted(r, t) {
-			used[c] = true
-		}
-		if r.Callers == nil {
-			break // admits all
-		}
-	}
 	for _, c := range t.Callers {
 		certificates = certificates || c.CertificateURI != "" || c.CertificateDNS != ""
 		switch {
@@ -74,11 +67,30 @@ func (p *parser) idle(t *Table) {
 			p.warn(p.named[c], finding{"no route admits this caller", "name it under callers in a route, or remove it"})
 		case !c.usable(t.Listen):
 			p.warn(p.named[c], finding{"this caller cannot prove itself at listen.proxy: the kernel names the uid of peers on this machine alone", "give it an api_key, a jwt or a client_certificate"})
+		case c.Tenants != nil && !chooses[c]:
+			p.warn(p.named[c], finding{"its tenants bound nothing: no route that admits it lets a call choose one", "give such a route the key tenant, or leave tenants out; a route without goes to its credential's own tenant"})
 		}
 	}
 	if l := t.Listen.TLS; l != nil && l.ClientCAFile != "" && !certificates {
 		p.warn(p.clientCA, finding{"callers are asked for certificates, and none is known by one", "add a caller with client_certificate, or leave client_ca_file out"})
 	}
+}
+
+// admittedBy are the callers that one of those routes admits.
+func (t *Table) admittedBy(those func(*Route) bool) map[*Caller]bool {
+	set := map[*Caller]bool{}
+	for _, r := range t.Routes {
+		if !those(r) {
+			continue
+		}
+		for _, c := range admitted(r, t) {
+			set[c] = true
+		}
+		if r.Callers == nil {
+			break // admits all
+		}
+	}
+	return set
 }
 
 // lintRules warns of rules that change nothing. There are no mistakes so far,
