@@ -42,12 +42,7 @@ bench: ## benchmarks, the gateway beside a bare ReverseProxy in one run
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./gate ./tokens ./bench
 
 fuzz: ## every fuzz target for FUZZTIME each
-	@for pkg in $$($(GO) list ./...); do \
-	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "$$pkg $$target"; \
-	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
-	  done; \
-	done
+	./.ci/fuzz.sh $(FUZZTIME)
 
 clean: ## remove what was built
 	rm -rf bin
