@@ -189,6 +189,11 @@ type meter struct {
 }
 
 func (m *meter) WriteHeader(status int) {
+	if status == http.StatusContinue {
+		// The upstream's is for this leg (RFC 9110 §10.1.1). The caller gets the
+		// server's own when its body is read, which that may have set off already.
+		return
+	}
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		m.status = status
 		if m.in != nil {
