@@ -28,9 +28,8 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, before, after string, form uint8) {
-		if strings.Contains(before+after, "qqM") {
-			t.Skip()
-		}
+		// The input must not hold the plant itself; no key of the file has a q.
+		before, after = strings.ReplaceAll(before, "q", "p"), strings.ReplaceAll(after, "q", "p")
 		forms, places := secretForms(), secretPlaces()
 		planted := forms[int(form)%len(forms)]
 		elsewhere := strings.Replace(places[int(form)%len(places)], "%s", planted, 1)
