@@ -262,19 +262,24 @@ func ExampleOpen() {
 	// Output: listen.tls.client_ca_file cannot be read: stat clients-ca.pem: no such file or directory; name a file that this process may read
 }
 
-func TestCheckSaysWhatOpenWouldRefuse(t *testing.T) {
+func TestLookSaysBeforehandWhatIsWrongOfEach(t *testing.T) {
 	root := newCA(t, "root", nil)
 	d, good := filed(t, root.server(t))
-	if err := certs.Check(good); err != nil {
-		t.Errorf("Check() of what can be served = %v", err)
+	good.ClientCAFile = d.write(t, "ca.pem", root.certPEM())
+	if pair, trust := certs.Look(good); pair != nil || trust != nil {
+		t.Errorf("Look() of good files = %v, %v", pair, trust)
 	}
-	wrong := good
-	wrong.KeyFile = d.write(t, "other.key", root.server(t).keyPEM(t))
-	wrong.ClientCAFile = d.write(t, "clients.pem", "no certificate")
-	acme := certs.Config{ACME: &certs.ACME{Domains: []string{"gw.test"}, CAFile: "/nonexistent/ca.pem", Storage: "/nonexistent/storage"}}
-	for want, cfg := range map[string]certs.Config{"other.key": wrong, "clients.pem": wrong, "/nonexistent/ca.pem": acme} {
-		if err := certs.Check(cfg); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Check() = %v, want %s named", err, want)
-		}
+	bad := good
+	bad.KeyFile, bad.ClientCAFile = d.write(t, "other.key", root.server(t).keyPEM(t)), good.KeyFile
+	pair, trust := certs.Look(bad)
+	if pair == nil || !strings.Contains(pair.Error(), "are no pair") {
+		t.Errorf("another's key: %v", pair)
+	}
+	if trust == nil || !strings.Contains(trust.Error(), "holds no certificate") {
+		t.Errorf("a key for a CA: %v", trust)
+	}
+	absent := certs.Config{ACME: &certs.ACME{Domains: []string{"gw.test"}, CAFile: "/nonexistent/ca.pem", Storage: "/nonexistent/storage"}}
+	if pair, trust := certs.Look(absent); pair == nil || !strings.Contains(pair.Error(), "/nonexistent/ca.pem") || trust != nil {
+		t.Errorf("no CA of the directory: %v, %v", pair, trust)
 	}
 }

@@ -88,23 +88,22 @@ func Open(cfg Config) (*Keeper, error) {
 	return k, nil
 }
 
-// Check reads the files that cfg names and says what is wrong with them, as
-// [Open] would. It opens nothing, and leaves ACME's storage alone.
-func Check(cfg Config) error {
-	cfg.Log = func(string, string, ...any) {}
-	k := &Keeper{cfg: cfg}
-	var problems []error
-	if cfg.ClientCAFile != "" {
-		problems = append(problems, k.readTrust())
+// Look reads the files as [Open] does, and keeps nothing: ACME's storage is left
+// alone. pair is what is wrong with the server's own certificate, or with the CA
+// of the directory that gives it; trust with the client CAs and their revocation
+// lists. Log hears what it would hear of Open.
+func Look(cfg Config) (pair, trust error) {
+	if cfg.Log == nil {
+		cfg.Log = func(string, string, ...any) {}
 	}
+	k := &Keeper{cfg: cfg}
 	switch {
 	case cfg.ACME == nil:
-		problems = append(problems, k.readPair())
+		pair = k.readPair()
 	case cfg.ACME.CAFile != "":
-		_, err := readCertificates("acme.ca_file", cfg.ACME.CAFile)
-		problems = append(problems, err)
+		_, pair = readCertificates("acme.ca_file", cfg.ACME.CAFile)
 	}
-	return errors.Join(problems...)
+	return pair, k.readTrust()
 }
 
 // protocols are what a client may choose from by ALPN (RFC 7301), in our order:

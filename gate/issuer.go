@@ -80,7 +80,7 @@ func (i *Identifier) newTrusts(callers []*routes.Caller, prev *roster) (map[stri
 		}
 		roots, mark, err := readCA(c.JWT.CAFile)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("caller %q: ca_file of its JWT's issuer: %w; put the issuer's CA there in PEM", c.Name, err))
+			errs = append(errs, fmt.Errorf("line %d: caller %q: ca_file of its JWT's issuer: %w; put the CA of the issuer there, in PEM", c.Line, c.Name, err))
 			continue
 		}
 		t := withCA(trusts[c.JWT.Issuer], mark)

@@ -91,7 +91,11 @@ func check(ctx context.Context, f checkFlags, s std) error {
 	defer e.Close()
 	table := file.Table()
 	report := &checkReport{OK: true, Mistakes: []mistakeJSON{}, Warnings: []string{}}
-	notices = append(notices, certificateNotices(table.Listen.TLS)...)
+	certificates, err := lookAtCertificates(table.Listen.TLS)
+	if err != nil {
+		return checkFailed(err, f, s)
+	}
+	notices = append(notices, certificates...)
 	report.warn(append(notices, exposed(table)...), f, s)
 	for _, c := range table.Callers {
 		report.Callers = append(report.Callers, callerJSON{c.Name, proofsOf(c), c.Tenants})

@@ -29,7 +29,7 @@ func listen(addr string) (net.Listener, error) {
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
+		return nil, fmt.Errorf("cannot listen on %s: %w; make its folder, and let the gateway's user write there", addr, err)
 	}
 	if err := os.Chmod(path, socketMode); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot listen on %s: %w", addr, err), l.Close())
@@ -48,12 +48,12 @@ func removeStale(path string) error {
 		return err
 	}
 	if info.Mode()&fs.ModeSocket == 0 {
-		return fmt.Errorf("cannot listen on unix:%s: there is a file that is no socket", path)
+		return fmt.Errorf("cannot listen on unix:%s: there is a file that is no socket; remove it, or choose another path", path)
 	}
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		_ = conn.Close()
-		return fmt.Errorf("cannot listen on unix:%s: another process does", path)
+		return fmt.Errorf("cannot listen on unix:%s: another process does; end it, or choose another path", path)
 	}
 	return os.Remove(path)
 }

@@ -51,16 +51,21 @@ func certificateConfig(t *routes.ListenTLS) certs.Config {
 	return cfg
 }
 
-// certificateNotices says what serve would refuse to start for.
-func certificateNotices(t *routes.ListenTLS) []notice {
+// lookAtCertificates tells beforehand what serve would say of the files of
+// listen.tls. That of the server may be somewhere else yet; without the CAs of
+// callers it cannot be known who calls, which is an error.
+func lookAtCertificates(t *routes.ListenTLS) ([]notice, error) {
 	if t == nil {
-		return nil
+		return nil, nil
 	}
-	err := certs.Check(certificateConfig(t))
-	if err == nil {
-		return nil
+	pair, trust := certs.Look(certificateConfig(t))
+	if trust != nil {
+		return nil, trust
 	}
-	return []notice{{text: err.Error(), remedy: "serve refuses to start until this is mended", alarm: true}}
+	if pair != nil {
+		return []notice{{text: pair.Error(), remedy: "serve refuses to start until this is mended", alarm: true}}, nil
+	}
+	return nil, nil
 }
 
 func leveled(log *audit.Log, level string) func(string, ...any) {
