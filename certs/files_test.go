@@ -188,6 +188,10 @@ func TestCertificateIsSwappedUnderLoadWithoutADroppedConnection(t *testing.T) {
 	}
 	last := first
 	for range 20 {
+		// Each swap has calls on both of its sides, however slow the machine.
+		for seen := calls.Load(); calls.Load() < seen+2; {
+			time.Sleep(time.Millisecond)
+		}
 		last = root.server(t)
 		// The pair is no pair for a moment, as when two files are copied.
 		d.write(t, "tls.pem", last.chainPEM())
@@ -205,9 +209,6 @@ func TestCertificateIsSwappedUnderLoadWithoutADroppedConnection(t *testing.T) {
 		t.Errorf("under load: %v", what)
 		return true
 	})
-	if n := calls.Load(); n < 20 {
-		t.Errorf("%d calls made; that is no load", n)
-	}
 	if after := s.must(t, idle, "nobody"); serialOf(after).Cmp(serialOf(before)) != 0 {
 		t.Error("the idle connection was not kept")
 	}
