@@ -96,6 +96,13 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 	return d.tunnel(ctx, addr)
 }
 
+// DialPublic is DialContext for what no route names: private addresses are
+// refused too, loopback among them, as they are dialled. The next hop resolves
+// names itself; of what goes through it only addresses can be judged.
+func (d *Dialer) DialPublic(ctx context.Context, network, addr string) (net.Conn, error) {
+	return nil, fmt.Errorf("%w: nothing is passed through yet", ErrForbidden)
+}
+
 // NextHop returns the proxy by which a library with connections of its own has
 // to send req, user information included, or nil for none: as an
 // [http.Transport]'s Proxy. Who dials by [Dialer.DialContext] does not need it.

@@ -6,6 +6,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -42,14 +43,24 @@ const (
 
 // Config is what a [Handler] needs. Tokens, Recorder and Log are required.
 type Config struct {
-	Tokens       TokenSource
-	Recorder     audit.Recorder
-	Log          Log
-	Identifier   Identifier // who calls, where the table has callers; nil knows nobody
-	ReplayBudget int64      // bytes; 0 for 256 MiB
-	InFlight     int64      // calls under way at once; 0 for 4096
-	Connections  int64      // open at once, see [Handler.Listener]; 0 for 20 000
-	PerSource    int        // connections of one source; 0 for 256
+	Tokens     TokenSource
+	Recorder   audit.Recorder
+	Log        Log
+	Identifier Identifier // who calls, where the table has callers; nil knows nobody
+	// Certifier has the certificates by which TLS inside tunnels is ended; nil:
+	// tunnels to routed hosts take plain HTTP alone.
+	Certifier Certifier
+	// Sealer makes and knows placeholders; nil: no stand-in logins.
+	Sealer       *gate.Sealer
+	ReplayBudget int64 // bytes; 0 for 256 MiB
+	InFlight     int64 // calls under way at once; 0 for 4096
+	Connections  int64 // open at once, see [Handler.Listener]; 0 for 20 000
+	PerSource    int   // connections of one source; 0 for 256
+}
+
+// Certifier is the part of [certs.CA] that the proxy needs.
+type Certifier interface {
+	Certificate(host string) (*tls.Certificate, error)
 }
 
 // Handler serves the doors of one proxy listener. It answers 503 until the

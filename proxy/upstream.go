@@ -21,6 +21,12 @@ type Dialer interface {
 	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
+// PublicDialer is what a [Dialer] has to be too for what egress.deny_private
+// holds for; nothing is passed through by one that is not.
+type PublicDialer interface {
+	DialPublic(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
 // maxTLSFile bounds a CA bundle, certificate or key, in bytes.
 const maxTLSFile = 4 << 20
 

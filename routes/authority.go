@@ -50,6 +50,18 @@ func (a Authority) Loopback() bool {
 	return err == nil && ip.IsLoopback()
 }
 
+// Matches tells whether the pattern holds a.
+func (p HostPattern) Matches(a Authority) bool {
+	if p.Port != a.Port {
+		return false
+	}
+	if !p.Wildcard {
+		return p.Host == a.Host
+	}
+	rest, ok := strings.CutSuffix(a.Host, p.Host)
+	return ok && len(rest) > 1 && rest[len(rest)-1] == '.'
+}
+
 // String returns the pattern as routes.yaml writes it, with its port.
 func (p HostPattern) String() string {
 	s := Authority{Host: p.Host, Port: p.Port}.String()

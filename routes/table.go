@@ -19,13 +19,16 @@ type Table struct {
 	Credentials []*Credential // in the order of the file
 	// Callers are who may call, in the order of the file; nil when the file has
 	// no such section: anyone who can reach a loopback or unix listener.
-	Callers  []*Caller
-	Routes   []*Route // in the order of the file: the first that matches and admits the caller decides
-	Egress   Egress
-	Cache    Cache
-	Audit    *Audit // nil: audit lines go where the log goes
-	Log      Log
-	Warnings []Mistake // lints that do not refuse the file
+	Callers []*Caller
+	Routes  []*Route // in the order of the file: the first that matches and admits the caller decides
+	Egress  Egress
+	// Intercept is where the CA of the tunnel door is kept; nil: there is none,
+	// and TLS to routed hosts is not ended.
+	Intercept *Intercept
+	Cache     Cache
+	Audit     *Audit // nil: audit lines go where the log goes
+	Log       Log
+	Warnings  []Mistake // lints that do not refuse the file
 
 	index index  // built by Parse
 	path  string // of the file, for Files
@@ -299,6 +302,15 @@ type Route struct {
 	Limits    Limits
 	// CookiesPass lets every Set-Cookie through, not only those of load balancers.
 	CookiesPass bool
+	// Upgrade are the protocols that calls may switch to (RFC 9110 §7.8), lower
+	// case; nil: none. websocket is the only one there is.
+	Upgrade []string
+	// RewriteLinks has absolute links in JSON lead back to the gateway, on the
+	// reverse door alone: in answers to it, in requests from it.
+	RewriteLinks bool
+	// Placeholder is hand_out: placeholder. SDKs that insist on a credential of
+	// their own get a placeholder for this route's tenant and scope.
+	Placeholder bool
 }
 
 // TLS is how the upstream leg is secured beyond the defaults. All are "" by default.
@@ -314,7 +326,31 @@ type SecondToken struct{ Header, Scope string }
 // Egress says what happens beyond the routes, and through which next hop.
 type Egress struct {
 	Proxy *EgressProxy // nil: dial directly
+	// Allow are passed through untouched, never with a token.
+	Allow []HostPattern
+	// Tunnel is default: tunnel. Every host that no route names is passed
+	// through, at the ports 443 and 80.
+	Tunnel bool
+	// DenyPrivate refuses private addresses to what is passed through; true
+	// unless the file says otherwise. It does not hold for routed hosts.
+	DenyPrivate bool
 }
+
+// Passes tells whether a host that no route names is passed through.
+func (e *Egress) Passes(a Authority) bool {
+	if e.Tunnel && (a.Port == 443 || a.Port == 80) {
+		return true
+	}
+	for _, h := range e.Allow {
+		if h.Matches(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Intercept names the folder of root.pem, issuing.pem and issuing.key.
+type Intercept struct{ CADir string }
 
 // EgressProxy is the next hop for upstreams and token endpoints alike.
 type EgressProxy struct {
