@@ -311,13 +311,6 @@ func (m *mapping) choice(key, def string, allowed ...string) string {
 	return def
 }
 
-// only accepts one value of a key whose others are not yet supported.
-func (m *mapping) only(key, value string) {
-	if e, ok := m.items[key]; ok && m.p.scalar(e) != value {
-		m.p.refuse(e.at, finding{e.shown() + " is not yet supported by this release", "write " + value + ", or leave the key out"})
-	}
-}
-
 func (m *mapping) flag(key string, def bool) bool {
 	e, ok := m.items[key]
 	if !ok {

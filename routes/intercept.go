@@ -1,9 +1,6 @@
 package routes
 
-import (
-	"net/url"
-	"slices"
-)
+import "slices"
 
 // InterceptedHosts are the names that the interception CA may sign for: the
 // hosts of the routes, a wildcard as its suffix, and the login hosts of routes
@@ -35,12 +32,8 @@ func (r *Route) LoginHost() (Authority, bool) {
 	if raw == "" {
 		raw = r.Credential.Issuer
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" {
-		return Authority{}, false // a managed identity has none
-	}
-	a, err := ParseAuthority(u.Host, 443)
-	return a, err == nil
+	_, a, err := parseOrigin(raw)
+	return a, err == nil // a managed identity has none
 }
 
 // Login are the routes whose login host a is, in the order of the file.

@@ -104,9 +104,8 @@ func fieldSchema(f Field) object {
 	return described(o, text)
 }
 
-// words are types such as "json, console", and those of a single word that is
-// the only one allowed.
-var words = regexp.MustCompile(`^[A-Za-z0-9_-]+(, [A-Za-z0-9_-]+)+$|^(none|deny|enforce|true|false)$`)
+// words are types such as "json, console".
+var words = regexp.MustCompile(`^[A-Za-z0-9_-]+(, [A-Za-z0-9_-]+)+$`)
 
 func (f Field) values() []string {
 	if f.Values == nil && words.MatchString(f.Type) {
@@ -122,6 +121,8 @@ func valueSchema(f Field) object {
 	text := object{"type": []string{"string", "number", "boolean"}}
 	or := func(o object) object { return object{"anyOf": []any{o, ref("variable")}} }
 	switch values := f.values(); {
+	case values != nil && strings.HasPrefix(f.Type, "list"):
+		return object{"type": "array", "minItems": 1, "items": or(object{"enum": scalars(values)})}
 	case values != nil:
 		return or(object{"enum": scalars(values)})
 	case f.Type == "secret":
@@ -182,7 +183,7 @@ func scalars(values []string) []any {
 // literal is the default of a field as a value, where its text is one.
 func literal(f Field) (any, bool) {
 	switch {
-	case f.Type == "bool" || f.Type == "true" || f.Type == "false":
+	case f.Type == "bool":
 		return f.Default == "true", f.Default == "true" || f.Default == "false"
 	case f.Type == "number":
 		n, err := strconv.Atoi(f.Default)

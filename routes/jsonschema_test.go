@@ -173,6 +173,13 @@ func TestTheSchemaRefusesWhatNoFileMayHold(t *testing.T) {
 		"acme without storage":     "version: 1\nroutes: [{preset: graph}]\nlisten: {tls: {acme: {domains: [a.b]}}}",
 		"audit without file":       "version: 1\nroutes: [{preset: graph}]\naudit: {keep: 1}",
 		"a list where text stands": "version: 1\nroutes: [{preset: graph, scope: [a]}]",
+		"an unknown protocol":      "version: 1\nroutes: [{preset: graph, upgrade: [h2c]}]",
+		"a protocol as one word":   "version: 1\nroutes: [{preset: graph, upgrade: websocket}]",
+		"no protocol in a list":    "version: 1\nroutes: [{preset: graph, upgrade: []}]",
+		"a real token":             "version: 1\nroutes: [{preset: graph, hand_out: token}]",
+		"an egress that is none":   "version: 1\nroutes: [{preset: graph}]\negress: {default: allow}",
+		"an egress as one word":    "version: 1\nroutes: [{preset: graph}]\negress: {allow: a.b}",
+		"interception of nowhere":  "version: 1\nroutes: [{preset: graph}]\nintercept: {}",
 	} {
 		if schema.Validate(asJSON(t, text)) == nil {
 			t.Errorf("the schema takes %s", name)
@@ -232,5 +239,5 @@ func ExampleSchema() {
 	}
 	slices.Sort(keys)
 	fmt.Println(keys)
-	// Output: [audit cache callers credentials egress listen log routes version]
+	// Output: [audit cache callers credentials egress intercept listen log routes version]
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -48,6 +47,7 @@ func parseIn(in input, env Env, opts []Option) (*Table, error) {
 	p.listen(m, t)
 	p.credentials(m, t)
 	p.callers(m, t)
+	p.intercept(m, t)
 	p.routes(m, t)
 	p.egress(m, t)
 	p.rest(m, t)
@@ -217,55 +217,6 @@ func (m *mapping) address(key, def string, mayBeOff bool) string {
 	if err != nil || portErr != nil {
 		m.p.refuse(e.at, finding{e.shown() + " is no address to listen on", "write host:port, such as 127.0.0.1:8080, or unix:/absolute/path"})
 		return def
-	}
-	return v
-}
-
-func (p *parser) egress(m *mapping, t *Table) {
-	e := p.open(m.items["egress"], "egress")
-	e.only("default", "deny")
-	e.only("deny_private", "true")
-	item, ok := e.items["proxy"]
-	if !ok {
-		return
-	}
-	x := p.open(item, "proxy")
-	hop := &EgressProxy{Username: x.text("username", ""), Password: x.secret("password")}
-	for _, b := range x.list("bypass") {
-		hop.Bypass = append(hop.Bypass, p.bypass(b))
-	}
-	hop.URL = p.nextHop(x)
-	if hop.Username == "" && !hop.Password.IsZero() {
-		p.refuse(item.at, finding{"password without username", "add username"})
-	}
-	t.Egress.Proxy = hop
-}
-
-// nextHop reads the URL of the proxy; nil beside a mistake.
-func (p *parser) nextHop(m *mapping) *url.URL {
-	e, ok := m.items["url"]
-	if !ok {
-		p.refuse(m.at, finding{"url is missing", "write http://host:port"})
-		return nil
-	}
-	u, a, err := parseOrigin(p.scalar(e))
-	switch {
-	case err == nil && (strings.Trim(u.Path, "/") != "" || u.RawQuery != ""):
-		err = errors.New("holds more than a host")
-	case err == nil && metadata(a.Host):
-		err = errors.New("names an address that no call may reach")
-	}
-	if err != nil {
-		p.refuse(e.at, finding{"the next hop's URL " + err.Error(), "write http://host:port, and its user under username and password"})
-		return nil
-	}
-	return &url.URL{Scheme: u.Scheme, Host: originHost(u.Scheme, a)}
-}
-
-func (p *parser) bypass(e entry) string {
-	v := p.scalar(e)
-	if _, err := netip.ParsePrefix(v); strings.Contains(v, "/") && err != nil || v == "" {
-		p.refuse(e.at, finding{e.shown() + " is no host, .suffix, address or CIDR block", "write api.internal, .internal, 10.0.0.7 or 10.0.0.0/8"})
 	}
 	return v
 }

@@ -116,9 +116,7 @@ func outcome(src []byte, env routes.Env) string {
 	}
 	showListen(&b, table)
 	fmt.Fprintf(&b, "cache %+v\nlog %+v\n", table.Cache, table.Log)
-	if hop := table.Egress.Proxy; hop != nil {
-		fmt.Fprintf(&b, "next hop %s user %s password %s bypass %v\n", hop.URL, hop.Username, hop.Password, hop.Bypass)
-	}
+	showEgress(&b, table)
 	fmt.Fprintf(&b, "files %v\n", table.Files())
 	for _, w := range table.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", w.Error())

@@ -61,6 +61,22 @@ func showPolicy(b *strings.Builder, r *routes.Route) {
 		show(b, "tenant", fmt.Sprintf("%+v", *r.Tenant))
 	}
 	showLimits(b, r.Limits)
+	if r.Upgrade != nil || r.RewriteLinks || r.Placeholder {
+		show(b, "beyond", fmt.Sprintf("upgrade %v, rewrite links %t, placeholder %t", r.Upgrade, r.RewriteLinks, r.Placeholder))
+	}
+}
+
+// showEgress prints what happens beyond the routes; nothing for the defaults.
+func showEgress(b *strings.Builder, t *routes.Table) {
+	if hop := t.Egress.Proxy; hop != nil {
+		fmt.Fprintf(b, "next hop %s user %s password %s bypass %v\n", hop.URL, hop.Username, hop.Password, hop.Bypass)
+	}
+	if e := t.Egress; e.Tunnel || e.Allow != nil || !e.DenyPrivate {
+		fmt.Fprintf(b, "egress tunnel %t allow %v deny private %t\n", e.Tunnel, e.Allow, e.DenyPrivate)
+	}
+	if t.Intercept != nil {
+		fmt.Fprintf(b, "intercept %+v for %v\n", *t.Intercept, t.InterceptedHosts())
+	}
 }
 
 // showListen prints the listeners, what pointers lead to behind them.

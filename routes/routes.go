@@ -90,8 +90,7 @@ func (p *parser) route(e entry, t *Table) *Route {
 	p.policy(r, m, t)
 	p.lint(r, m, a, t)
 	r.CookiesPass = m.choice("cookies", "affinity", "affinity", "pass") == "pass"
-	m.only("hand_out", "none")
-	m.only("rewrite_links", "false")
+	p.doorways(r, m, t)
 	return r
 }
 

@@ -30,10 +30,8 @@ func later(section string, keys ...string) []Field {
 // Reference lists every key of the file, section by section.
 func Reference() []Field {
 	var fs []Field
-	for _, part := range [][]Field{topFields(), credentialFields(), routeFields(), callerFields(), ruleFields(), otherFields(),
-		later("", "sql", "intercept"),
-		later("route", "upgrade"),
-		later("egress", "allow"),
+	for _, part := range [][]Field{topFields(), credentialFields(), routeFields(), callerFields(), ruleFields(), egressFields(), otherFields(),
+		later("", "sql"),
 		later("cache", "shared")} {
 		fs = append(fs, part...)
 	}
@@ -48,6 +46,7 @@ func topFields() []Field {
 		{Section: "", Key: "callers", Type: "mapping", Default: "whoever reaches a loopback or unix listener", Doc: "Who may call, by name: then nobody is anonymous.", Of: "caller"},
 		{Section: "", Key: "routes", Type: "list", Default: "required", Doc: "Which calls get which token; the first that matches and admits the caller decides.", Of: "route"},
 		{Section: "", Key: "egress", Type: "mapping", Doc: "What happens beyond the routes."},
+		{Section: "", Key: "intercept", Type: "mapping", Default: "TLS to routed hosts is not ended, and tunnels to them are refused", Doc: "The CA by which programs that set HTTPS_PROXY get tokens. Changing it needs a restart."},
 		{Section: "", Key: "cache", Type: "mapping", Doc: "Bounds of the token cache."},
 		{Section: "", Key: "audit", Type: "mapping", Default: "where the log goes", Doc: "The file of audit lines."},
 		{Section: "", Key: "log", Type: "mapping", Doc: "How the gateway logs."},
@@ -141,8 +140,9 @@ func routeFields() []Field {
 		{Section: "route", Key: "timeouts", Type: "mapping", Doc: "Patience with the upstream."},
 		{Section: "route", Key: "cookies", Type: "affinity, pass", Default: "affinity", Doc: "Which cookies pass: those of load balancers, or all."},
 		{Section: "route", Key: "mode", Type: "enforce, report", Default: "enforce", Doc: "report logs what allow would refuse, and lets it pass; callers and tenants are enforced all the same."},
-		{Section: "route", Key: "hand_out", Type: "none", Default: "none", Doc: "Only none for now."},
-		{Section: "route", Key: "rewrite_links", Type: "false", Default: "false", Doc: "Only false for now."},
+		{Section: "route", Key: "upgrade", Type: "list of protocols", Default: "none", Doc: "Protocols that calls may switch to (RFC 9110 §7.8): websocket.", Values: protocols()},
+		{Section: "route", Key: "hand_out", Type: "none, placeholder", Default: "none", Doc: "placeholder: apps that insist on a credential of their own get a placeholder for this route's tenant and scope, from the login host inside the tunnel or from the managed identity endpoint. It is worth nothing elsewhere."},
+		{Section: "route", Key: "rewrite_links", Type: "bool", Default: "false", Doc: "Reverse door: absolute links in JSON lead back to the gateway, in answers, and to the host, in requests. The route needs a mount."},
 
 		{Section: "tls", Key: "ca_file", Type: "path", Default: "the system's roots", Doc: "PEM bundle that alone is trusted."},
 		{Section: "tls", Key: "client_certificate_file", Type: "path", Doc: "PEM certificate shown to the upstream."},
@@ -157,14 +157,6 @@ func routeFields() []Field {
 
 func otherFields() []Field {
 	return []Field{
-		{Section: "egress", Key: "default", Type: "deny", Default: "deny", Doc: "Hosts that no route names are refused; only deny for now."},
-		{Section: "egress", Key: "deny_private", Type: "true", Default: "true", Doc: "Only true for now."},
-		{Section: "egress", Key: "proxy", Type: "mapping", Doc: "Next hop for upstreams and token endpoints. The gateway's own HTTP_PROXY is never obeyed; loopback is dialled directly."},
-		{Section: "proxy", Key: "url", Type: "URL", Default: "required", Doc: "http or https, without user information."},
-		{Section: "proxy", Key: "username", Type: "text", Doc: "For Basic authentication."},
-		{Section: "proxy", Key: "password", Type: "secret", Doc: "For Basic authentication."},
-		{Section: "proxy", Key: "bypass", Type: "list", Doc: "Hosts, .suffixes, addresses and CIDR blocks that are dialled directly."},
-
 		{Section: "cache", Key: "entries", Type: "number", Default: "100000", Doc: "How many tokens are kept."},
 		{Section: "cache", Key: "memory", Type: "size", Default: "512MiB", Doc: "How much memory they may take."},
 		{Section: "log", Key: "level", Type: "trace, debug, info, warn, error", Default: "info", Doc: "What is logged."},

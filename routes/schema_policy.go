@@ -41,3 +41,19 @@ func ruleFields() []Field {
 		{Section: "audit", Key: "keep", Type: "number", Default: "10", Doc: "How many old files are kept."},
 	}
 }
+
+// egressFields are those of what happens beyond the routes, and of the CA.
+func egressFields() []Field {
+	return []Field{
+		{Section: "egress", Key: "default", Type: "deny, tunnel", Default: "deny", Doc: "What happens to hosts that no route names: they are refused, or passed through untouched at the ports 443 and 80. Routes win."},
+		{Section: "egress", Key: "allow", Type: "list of hosts", Default: "none", Doc: "Hosts that are passed through untouched, never with a token: exact, or *.suffix; with a port if it is not 443. Routes win."},
+		{Section: "egress", Key: "deny_private", Type: "bool", Default: "true", Doc: "What is passed through reaches no private address, loopback among them. Routed hosts may be private. Metadata services, link-local addresses and the gateway's own listeners are never dialled."},
+		{Section: "egress", Key: "proxy", Type: "mapping", Doc: "Next hop for upstreams, token endpoints and what is passed through. The gateway's own HTTP_PROXY is never obeyed; loopback is dialled directly."},
+		{Section: "proxy", Key: "url", Type: "URL", Default: "required", Doc: "http or https, without user information."},
+		{Section: "proxy", Key: "username", Type: "text", Doc: "For Basic authentication."},
+		{Section: "proxy", Key: "password", Type: "secret", Doc: "For Basic authentication."},
+		{Section: "proxy", Key: "bypass", Type: "list", Doc: "Hosts, .suffixes, addresses and CIDR blocks that are dialled directly."},
+
+		{Section: "intercept", Key: "ca_dir", Type: "path", Default: "required", Doc: "The folder of root.pem, issuing.pem and issuing.key, which serve makes where there is none. The CA can sign for the routed hosts, and the login hosts of routes with hand_out: placeholder, alone. Clients trust what gateway ca export prints."},
+	}
+}
