@@ -259,11 +259,7 @@ func (d *decision) nowhere() *Refusal {
 			Remedy: "if calls to it should get a token, add its path to paths of the route",
 		}
 	}
-	return &Refusal{
-		Code:   EgressDenied,
-		Detail: fmt.Sprintf("no route names %s, and egress.default is deny", a),
-		Remedy: fmt.Sprintf("if calls to %s should get a token, add a route with hosts: [%s] to routes.yaml", a.Host, a.Host),
-	}
+	return d.gate.nameless(a)
 }
 
 // forbidden refuses the caller. For whom the routes are is for the operator

@@ -95,6 +95,7 @@ type Gate struct {
 	tenants []*tenantSet       // by caller: those that it may choose; nil for no such list
 	keys    TenantKeys         // nil: no call gets another tenant's token
 	files   map[string]*tenantSet
+	logins  map[routes.Authority][]*routes.Route // that hand out placeholders, by their login host
 }
 
 // plan is what was worked out of a route beforehand.
@@ -120,9 +121,10 @@ func New(table *routes.Table, keys Keys) *Gate {
 // tenants of a list that it never saw.
 func Renew(previous *Gate, table *routes.Table, keys Keys) (*Gate, []error) {
 	g := &Gate{
-		table: table,
-		plans: make(map[*routes.Route]*plan, len(table.Routes)),
-		files: map[string]*tenantSet{},
+		table:  table,
+		plans:  make(map[*routes.Route]*plan, len(table.Routes)),
+		files:  map[string]*tenantSet{},
+		logins: loginHosts(table),
 	}
 	g.keys, _ = keys.(TenantKeys)
 	g.know(table.Callers)
