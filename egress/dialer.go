@@ -53,6 +53,8 @@ type Config struct {
 	// Bypass lists what is dialled directly: hosts, .suffixes, addresses and
 	// CIDR blocks. Loopback always is.
 	Bypass []string
+	// Resolver finds the addresses of what is dialled directly; nil: the system's.
+	Resolver *net.Resolver
 }
 
 // Dialer opens connections. It is safe for concurrent use; its zero value is
@@ -62,6 +64,7 @@ type Dialer struct {
 	bypass   bypass
 	hop      net.Dialer // to the next hop, which the operator chose
 	straight net.Dialer // to the target itself, guarded
+	public   net.Dialer // to a target that no route names, guarded more
 	own      *atomic.Pointer[[]netip.AddrPort]
 	identity *atomic.Pointer[endpoints]
 }
@@ -75,7 +78,8 @@ func New(cfg Config) (*Dialer, error) {
 		return nil, err
 	}
 	d.hop = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
-	d.straight = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, ControlContext: d.guard}
+	d.straight = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Resolver: cfg.Resolver, ControlContext: guard(d.judge)}
+	d.public = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Resolver: cfg.Resolver, ControlContext: guard(d.judgePublic)}
 	return d, nil
 }
 
@@ -96,13 +100,6 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 	return d.tunnel(ctx, addr)
 }
 
-// DialPublic is DialContext for what no route names: private addresses are
-// refused too, loopback among them, as they are dialled. The next hop resolves
-// names itself; of what goes through it only addresses can be judged.
-func (d *Dialer) DialPublic(ctx context.Context, network, addr string) (net.Conn, error) {
-	return nil, fmt.Errorf("%w: nothing is passed through yet", ErrForbidden)
-}
-
 // NextHop returns the proxy by which a library with connections of its own has
 // to send req, user information included, or nil for none: as an
 // [http.Transport]'s Proxy. Who dials by [Dialer.DialContext] does not need it.
@@ -118,16 +115,18 @@ func (d *Dialer) NextHop(req *http.Request) (*url.URL, error) {
 	return &hop, nil
 }
 
-// guard runs between the resolution and the connection of each address.
-func (d *Dialer) guard(_ context.Context, network, address string, _ syscall.RawConn) error {
-	if !strings.HasPrefix(network, "tcp") {
-		return fmt.Errorf("%w: %s", ErrForbidden, network)
+// guard judges between the resolution and the connection of each address.
+func guard(judge func(netip.AddrPort) error) func(context.Context, string, string, syscall.RawConn) error {
+	return func(_ context.Context, network, address string, _ syscall.RawConn) error {
+		if !strings.HasPrefix(network, "tcp") {
+			return fmt.Errorf("%w: %s", ErrForbidden, network)
+		}
+		ap, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrForbidden, err)
+		}
+		return judge(ap)
 	}
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrForbidden, err)
-	}
-	return d.judge(ap)
 }
 
 // tunnel asks the next hop for a connection to addr by CONNECT.
