@@ -47,7 +47,10 @@ type checkReport struct {
 	Warnings []string      `json:"warnings"`
 	Callers  []callerJSON  `json:"callers,omitempty"` // absent: routes.yaml has no such section
 	Routes   []routeJSON   `json:"routes"`
-	Tokens   []tokenJSON   `json:"tokens,omitempty"`
+	// Absent when there are mistakes; Intercept also when there is no CA.
+	Egress    *egressJSON    `json:"egress,omitempty"`
+	Intercept *interceptJSON `json:"intercept,omitempty"`
+	Tokens    []tokenJSON    `json:"tokens,omitempty"`
 }
 
 type mistakeJSON struct {
@@ -69,6 +72,9 @@ type routeJSON struct {
 	Callers    []string `json:"callers,omitempty"` // absent: any named caller, or anyone without callers
 	Rules      []string `json:"rules,omitempty"`   // those of allow, as METHODS PATHS
 	Mode       string   `json:"mode,omitempty"`    // report, when rules are not enforced
+	Upgrade    []string `json:"upgrade,omitempty"`
+	Rewrite    bool     `json:"rewrite_links,omitempty"`
+	HandOut    string   `json:"hand_out,omitempty"` // placeholder, or absent
 }
 
 // callerJSON is one who may call. It holds no digest: it is no secret, but
@@ -103,6 +109,7 @@ func check(ctx context.Context, f checkFlags, s std) error {
 	for _, r := range table.Routes {
 		report.Routes = append(report.Routes, routeRow(r))
 	}
+	report.Egress, report.Intercept = egressRow(table.Egress), interceptRow(table)
 	if !f.asJSON {
 		printRoutes(s.out, table)
 	}
@@ -202,6 +209,10 @@ func routeRow(r *routes.Route) routeJSON {
 	if r.Report {
 		row.Mode = "report"
 	}
+	row.Upgrade, row.Rewrite = r.Upgrade, r.RewriteLinks
+	if r.Placeholder {
+		row.HandOut = "placeholder"
+	}
 	return row
 }
 
@@ -258,6 +269,7 @@ func printRoutes(w io.Writer, table *routes.Table) {
 			fmt.Fprintf(tw, "%s\t%s\t%s\n", c.Name, strings.Join(proofsOf(c), ", "), orDash(strings.Join(c.Tenants, " ")))
 		}
 	}
+	printBeyond(tw, table)
 	_ = tw.Flush() // as with any print to a terminal
 }
 

@@ -74,7 +74,9 @@ func completeCallers(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.
 }
 
 // methods are those that explain offers.
-func methods() []string { return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} }
+func methods() []string {
+	return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT"}
+}
 
 // completeCalls offers methods and then the addresses of the routes.
 func completeCalls(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

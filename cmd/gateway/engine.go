@@ -251,6 +251,17 @@ func (h *hop) DialContext(ctx context.Context, network, addr string) (net.Conn, 
 	return d.DialContext(ctx, network, addr)
 }
 
+var _, _ proxy.PublicDialer = (*hop)(nil), (*egress.Dialer)(nil)
+
+// DialPublic implements [proxy.PublicDialer].
+func (h *hop) DialPublic(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := h.current.Load()
+	if d == nil {
+		return nil, errNoHop
+	}
+	return d.DialPublic(ctx, network, addr)
+}
+
 // nextHop is the proxy for requests of libraries that dial by themselves.
 func (h *hop) nextHop(req *http.Request) (*url.URL, error) {
 	d := h.current.Load()

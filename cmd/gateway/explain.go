@@ -26,6 +26,8 @@ func newExplain(s std) *cobra.Command {
 		Long: `Says which route, rule, credential, scope and upstream decide a call, by the code
 that decides it. URL is what the app asks for: https://graph.microsoft.com/v1.0/users
 as through HTTP_PROXY, or the gateway's own address for the reverse door. With
+CONNECT it is where a tunnel leads that HTTPS_PROXY asks for, https://HOST or
+HOST:PORT: explain then says whether it is intercepted, passed through or refused. With
 callers in routes.yaml, --as says who calls; --header adds a field that a route goes
 by, such as the one that names a tenant. Exit code 1: the call would be refused.`,
 		Args:              cobra.ExactArgs(2),
@@ -61,6 +63,9 @@ type explainFlags struct {
 // read understands the words of the command line.
 func (f *explainFlags) read(target string) error {
 	var err error
+	if f.method == http.MethodConnect && !strings.Contains(target, "://") {
+		target = "https://" + target // host:port, as a CONNECT has it
+	}
 	if f.url, err = url.Parse(target); err != nil || f.url.Host == "" || f.url.Scheme != "http" && f.url.Scheme != "https" {
 		return fmt.Errorf("%q is no absolute http or https URL", target)
 	}
@@ -107,6 +112,8 @@ type explanation struct {
 	Upstream   string   `json:"upstream,omitempty"`
 	URL        string   `json:"url,omitempty"` // as the upstream sees it, without its query
 	Replay     int64    `json:"replay_bytes,omitempty"`
+	Way        string   `json:"way,omitempty"`     // intercepted or through, where there is no more to say of a tunnel or call
+	Reaches    string   `json:"reaches,omitempty"` // public or any: addresses, of what is passed through
 }
 
 // noKeys stands for the directory: to explain a call needs no secret.
@@ -185,7 +192,7 @@ func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, err
 	}
 	x := explanation{Door: string(t.Door), Caller: f.as}
 	switch {
-	case f.method == "TRACE" || f.method == "CONNECT":
+	case f.method == http.MethodTrace:
 		x.Code, x.Detail = "method_refused", f.method+" is never forwarded"
 		return x, nil
 	case caller == nil && table.Callers != nil:
@@ -193,14 +200,32 @@ func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, err
 		x.Remedy = "name the caller by --as; gateway check lists them"
 		return x, nil
 	}
+	if f.method == http.MethodConnect {
+		t.Door, t.Authority = audit.Tunnel, a
+		x.tunnel(ctx, g, t)
+		return x, nil
+	}
+	if _, named := table.Match(t.Authority); !named && t.Door == audit.Forward {
+		t.Authority = a
+		x.unnamed(ctx, g, t, f.url.Scheme)
+		return x, nil
+	}
 	pass, err := g.Admit(ctx, t)
-	var refused *gate.Refusal
-	if errors.As(err, &refused) {
-		x.Code, x.Detail, x.Remedy = string(refused.Code), refused.Detail, refused.Remedy
+	if err != nil {
+		x.refused(err)
 		return x, nil
 	}
 	x.admitted(table, pass)
 	return x, nil
+}
+
+// refused describes a call that the gate refuses.
+func (x *explanation) refused(err error) {
+	var refusal *gate.Refusal
+	if !errors.As(err, &refusal) {
+		refusal = &gate.Refusal{Code: "internal", Detail: err.Error()}
+	}
+	x.Code, x.Detail, x.Remedy = string(refusal.Code), refusal.Detail, refusal.Remedy
 }
 
 // admitted describes a call that may go.
@@ -272,6 +297,10 @@ func (x explanation) print(s std) error {
 			caller = "unknown"
 		}
 		fmt.Fprintf(w, "door\t%s\ncaller\t%s\nallowed\tno\t%s\nwhy\t%s\ndo\t%s\n", x.Door, caller, x.Code, x.Detail, orDash(x.Remedy))
+		return w.Flush()
+	}
+	if x.Way != "" {
+		x.printWay(w, caller)
 		return w.Flush()
 	}
 	replay := "no second try"
