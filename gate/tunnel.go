@@ -148,6 +148,13 @@ func (g *Gate) nameless(a routes.Authority) *Refusal {
 	case e.Tunnel:
 		why = "egress.default: tunnel is for the ports 443 and 80"
 	}
+	if a.Metadata() {
+		return &Refusal{
+			Code:   EgressDenied,
+			Detail: fmt.Sprintf("no call may reach %s, where clouds tell a machine its secrets", a),
+			Remedy: "if a program looks for a managed identity there, set hand_out: placeholder on the route, and for the program IDENTITY_ENDPOINT=http://<proxy>/.gateway/identity/token and IDENTITY_HEADER=<the caller's key>",
+		}
+	}
 	return &Refusal{
 		Code:   EgressDenied,
 		Detail: fmt.Sprintf("no route names %s, and %s", a, why),

@@ -182,6 +182,7 @@ func TestRefusalsOfTunnelsSayWhatToDo(t *testing.T) {
 	}{
 		{closed, "new.test:443", "job", "no route names new.test:443, and egress.default is deny", `hosts: [new.test] to routes.yaml; if they should pass without one, add "new.test:443" to egress.allow`},
 		{open, "new.test:25", "job", "no route names new.test:25, and egress.default: tunnel is for the ports 443 and 80", `add "new.test:25" to egress.allow`},
+		{closed, "169.254.169.254:80", "job", "no call may reach 169.254.169.254:80, where clouds tell a machine its secrets", "hand_out: placeholder"},
 		{closed, "billing.test:80", "job", "billing.test:443 may not be used by caller job", "add it to callers of the route"},
 		{open, "new.test:443", "", "new.test:443 is passed through for named callers alone", "name the caller"},
 	} {

@@ -50,6 +50,10 @@ func (a Authority) Loopback() bool {
 	return err == nil && ip.IsLoopback()
 }
 
+// Metadata tells whether the host is one that no call may reach: a link-local
+// address, or another at which clouds tell a machine its own secrets.
+func (a Authority) Metadata() bool { return metadata(a.Host) }
+
 // Matches tells whether the pattern holds a.
 func (p HostPattern) Matches(a Authority) bool {
 	if p.Port != a.Port {

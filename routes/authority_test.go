@@ -67,6 +67,22 @@ func TestLoopbackIsKnownByNameAndAddress(t *testing.T) {
 	}
 }
 
+func TestMetadataServicesAreKnownByNameAndAddress(t *testing.T) {
+	for host, want := range map[string]bool{
+		"169.254.169.254": true, "[::ffff:169.254.169.254]": true, "169.254.1.1": true, "168.63.129.16:80": true, "[fd00:ec2::254]": true, "[fe80::1]": true,
+		"metadata.google.internal": true, "METADATA.google.internal.": true, "100.100.100.200": true, "0.0.0.0": true, "224.0.0.1": true,
+		"graph.microsoft.com": false, "10.0.0.1": false, "127.0.0.1": false, "169.253.0.1": false, "google.internal": false, "[fd00::1]": false,
+	} {
+		a, err := routes.ParseAuthority(host, 443)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Metadata(); got != want {
+			t.Errorf("Metadata() of %s = %t, want %t", a, got, want)
+		}
+	}
+}
+
 func TestCanonicalNamesCostNoAllocation(t *testing.T) {
 	n := testing.AllocsPerRun(100, func() {
 		if _, err := routes.ParseAuthority("graph.microsoft.com:443", 443); err != nil {
