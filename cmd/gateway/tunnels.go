@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 
 	"github.com/seed-13b04e61/gateway/audit"
@@ -15,13 +16,23 @@ import (
 func (x *explanation) tunnel(ctx context.Context, g *gate.Gate, t gate.Target) {
 	event, table := &audit.Event{}, g.Table()
 	x.Door = string(audit.Tunnel)
+	if isOwn(t.Authority, table.Listen) {
+		x.Code, x.Detail = "method_refused", "the target of CONNECT is the gateway itself"
+		x.Remedy = "call the gateway without a proxy: name its host in NO_PROXY"
+		return
+	}
 	way, a, err := g.Tunnel(audit.With(ctx, event), t)
+	_, noAddress := netip.ParseAddr(a.Host)
 	switch {
 	case err != nil:
 		x.refused(err)
 		return
 	case way == gate.Through:
 		x.passed(table, "https", a)
+		return
+	case noAddress == nil && t.Authority.Port != 80:
+		x.Code, x.Detail = "not_supported", fmt.Sprintf("the CA signs for names alone, and %s is an address", a.Host)
+		x.Remedy = "call the host by a name, and dial the address by upstream of the route; the reverse door and http:// URLs work all the same"
 		return
 	case table.Intercept == nil && t.Authority.Port != 80:
 		x.Code, x.Detail = "not_supported", fmt.Sprintf("%s is routed, and without a CA its TLS cannot be ended", a)
