@@ -99,7 +99,7 @@ credentials:
   machine: {managed_identity: {}}
 routes:
   - {name: a, hosts: [a.test], scope: api://a/.default, hand_out: placeholder}
-  - {name: b, hosts: ["*.b.test"], scope: api://b/.default, hand_out: placeholder, credential: gov}
+  - {name: b, hosts: [b.test], scope: api://b/.default, hand_out: placeholder, credential: gov}
   - {name: c, hosts: [c.test], scope: api://c/.default, hand_out: placeholder, credential: local}
   - {name: d, hosts: [d.test], hand_out: placeholder, credential: other}
   - {name: e, hosts: [e.test], hand_out: placeholder, credential: issued}

@@ -13,9 +13,6 @@ import (
 // needsRestart is said when listen changed: the doors stay as they are.
 const needsRestart = "listen: this section changed; restart the gateway to have its doors follow"
 
-// needsNewCA is said when intercept changed: the CA stays where it is.
-const needsNewCA = "intercept: this section changed; restart the gateway to have the tunnel door follow"
-
 // openToAll is said when the section callers is gone, and putItBack with it.
 const (
 	openToAll = "callers: this section is gone, so that whoever reaches the proxy port may use every route"
@@ -48,9 +45,6 @@ func (e *engine) Reload() admin.Reloaded {
 	notices := append(e.apply(table), e.keepTrail(table)...)
 	if !reflect.DeepEqual(before.Listen, table.Listen) {
 		notices = append(notices, notice{text: needsRestart})
-	}
-	if !reflect.DeepEqual(before.Intercept, table.Intercept) {
-		notices = append(notices, notice{text: needsNewCA})
 	}
 	if before.Callers != nil && table.Callers == nil {
 		notices = append(notices, notice{text: openToAll, remedy: putItBack})

@@ -96,7 +96,7 @@ type egressJSON struct {
 // interceptJSON is what the interception CA may sign for.
 type interceptJSON struct {
 	CADir string   `json:"ca_dir"`
-	Hosts []string `json:"hosts"` // and what is below them
+	Hosts []string `json:"hosts"`
 }
 
 func egressRow(e routes.Egress) *egressJSON {
