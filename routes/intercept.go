@@ -3,14 +3,17 @@ package routes
 import "slices"
 
 // InterceptedHosts are the names that the interception CA may sign for: the
-// hosts of the routes, a wildcard as its suffix, and the login hosts of routes
+// hosts of the routes, a wildcard as "*.suffix", and the login hosts of routes
 // that hand out placeholders. Sorted, each once. Addresses are none of them: the
 // CA excludes all.
 func (t *Table) InterceptedHosts() []string {
 	var out []string
 	for _, r := range t.Routes {
 		for _, h := range r.Hosts {
-			if !isAddress(h.Host) {
+			switch {
+			case h.Wildcard:
+				out = append(out, "*."+h.Host)
+			case !isAddress(h.Host):
 				out = append(out, h.Host)
 			}
 		}
