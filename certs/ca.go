@@ -147,7 +147,8 @@ func ReadCA(dir string) (*CA, error) {
 // clients have to trust the new root. The ones before go on signing, the oldest
 // first, for the hosts that they permit until they end, so that clients have time
 // to; a host that is no longer among hosts is not signed for whatever they
-// permit. On an error everything stays as it was.
+// permit. On an error the CAs stay as they were, and those of the hosts before
+// that are among hosts are signed for.
 func (c *CA) Use(hosts []string) (renewed bool, err error) {
 	n, err := newNames(hosts)
 	if err != nil {
@@ -158,12 +159,12 @@ func (c *CA) Use(hosts []string) (renewed bool, err error) {
 	before := c.signer.Load()
 	generations, renewed, err := c.renew(n.constraints(), time.Now())
 	if err != nil {
-		return false, err
+		n, generations = n.within(before.names), before.generations
 	}
 	if !n.equal(before.names) || !slices.EqualFunc(generations, before.generations, (*generation).equal) {
 		c.signer.Store(newSigner(n, generations))
 	}
-	return renewed, nil
+	return renewed, err
 }
 
 // renew returns the generations in force, with one for constraints among them.

@@ -332,6 +332,26 @@ func TestGatewaysThatShareAFolderShareTheCA(t *testing.T) {
 	shown(t, b, "graph.microsoft.com")
 }
 
+func TestAFolderThatCannotBeUsedStillTakesHostsAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	ca := opened(t, dir, "graph.microsoft.com", "api.contoso.com", "*.vault.azure.net", "*.example.com")
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	renewed, err := ca.Use([]string{"graph.microsoft.com", "new.contoso.com", "a.vault.azure.net", "*.deep.example.com"})
+	if renewed || err == nil {
+		t.Fatalf("Use = %t, %v, want an error", renewed, err)
+	}
+	for host, want := range map[string]bool{
+		"graph.microsoft.com": true, "a.vault.azure.net": true, "x.deep.example.com": true,
+		"api.contoso.com": false, "new.contoso.com": false, "b.vault.azure.net": false, "x.example.com": false,
+	} {
+		if _, err := ca.Certificate(host); (err == nil) != want {
+			t.Errorf("Certificate(%q) = %v, want one: %t", host, err, want)
+		}
+	}
+}
+
 func TestReadingACAChangesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ca")
 	if _, err := certs.ReadCA(dir); !errors.Is(err, certs.ErrNoCA) {

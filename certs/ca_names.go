@@ -70,6 +70,26 @@ func (n names) hold(host string) bool {
 	})
 }
 
+// within are the names that both hold.
+func (n names) within(o names) names {
+	both := names{exact: map[string]bool{}}
+	for _, of := range [2][2]names{{n, o}, {o, n}} {
+		for h := range of[0].exact {
+			if of[1].hold(h) {
+				both.exact[h] = true
+			}
+		}
+		for _, s := range of[0].suffixes {
+			if slices.ContainsFunc(of[1].suffixes, func(wider string) bool { return strings.HasSuffix(s, wider) }) {
+				both.suffixes = append(both.suffixes, s)
+			}
+		}
+	}
+	slices.Sort(both.suffixes)
+	both.suffixes = slices.Compact(both.suffixes)
+	return both
+}
+
 func (n names) equal(o names) bool {
 	if len(n.exact) != len(o.exact) || !slices.Equal(n.suffixes, o.suffixes) {
 		return false

@@ -189,7 +189,7 @@ func quietEngine(file *routes.File) (*engine, []notice, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return newEngine(file, log)
+	return newEngine(file, log, nil)
 }
 
 func routeRow(r *routes.Route) routeJSON {

@@ -38,6 +38,7 @@ type engine struct {
 	handler   *proxy.Handler
 	hop       hop
 	certs     *certs.Keeper // of the proxy port; nil: it speaks no TLS
+	ca        *certs.CA     // of the tunnel door; nil: routed hosts are not intercepted
 	gate      atomic.Pointer[gate.Gate]
 	adminKey  atomic.Pointer[secrets.Secret]
 	proven    sync.Map    // names of credentials that have once got a token
@@ -49,13 +50,15 @@ type engine struct {
 	mayUse   func(*routes.Table) error
 	changing sync.Mutex           // one reload at a time
 	follow   func(paths []string) // has changes of these files followed by a reload; nil: nobody watches
+	rooted   func()               // hears that ca has a new root, while changing is held; nil: nobody does
+	rest     func()               // ends what keeps ca; nil without
 }
 
 // newEngine puts file's table in force and says what is wrong with it all the
-// same. The listen section is not its affair. An error means that it cannot be
-// known who calls.
-func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
-	e := &engine{log: log, file: file}
+// same. The listen section is not its affair. ca signs for the tunnel door and
+// is kept; nil: there is none. An error means that it cannot be known who calls.
+func newEngine(file *routes.File, log *audit.Log, ca *certs.CA) (*engine, []notice, error) {
+	e := &engine{log: log, file: file, ca: ca}
 	table := file.Table()
 	e.callers = gate.NewIdentifier(gate.IdentifierOptions{Dialer: &e.hop, Log: log.Warn})
 	if errs := e.callers.Use(table); len(errs) > 0 {
@@ -71,16 +74,22 @@ func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
 	}
 	e.store = store
 	e.trail = audit.NewTrail(audit.TrailConfig{Out: log.Out(), Log: log, Lost: e.metrics.AuditLost})
-	e.handler = proxy.New(proxy.Config{
-		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers,
-	})
+	conf := proxy.Config{Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers}
+	if ca != nil { // a nil one in an interface would pass for a CA
+		conf.Certifier = ca
+	}
+	e.handler = proxy.New(conf)
 	notices := e.apply(table)
+	e.keepCA()
 	e.metrics.Reloaded(true)
 	return e, notices, nil
 }
 
 // Close ends what runs behind calls. Listeners must be closed before.
 func (e *engine) Close() {
+	if e.rest != nil {
+		e.rest()
+	}
 	e.handler.Close()
 	e.store.Close()
 	e.trail.Close()
@@ -148,6 +157,7 @@ func (e *engine) apply(table *routes.Table) []notice {
 		n.text = placeOf(table, f.Credential) + n.text
 		notices = append(notices, n)
 	}
+	notices = append(notices, e.useCA(table)...)
 	g, errs := gate.Renew(e.gate.Load(), table, e.directory)
 	for _, err := range errs {
 		notices = append(notices, notice{text: err.Error(), remedy: "put the list in place; it is read again at once", alarm: true})

@@ -45,7 +45,7 @@ func TestAFallbackAlarmsAndShowsInMetricsAndReadiness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, notices, err := newEngine(file, log)
+	e, notices, err := newEngine(file, log, nil)
 	if err != nil || len(notices) > 0 {
 		t.Fatal(notices, err)
 	}

@@ -140,7 +140,7 @@ func describeCommand(b *strings.Builder, c *cobra.Command) {
 	if long == "" {
 		long = c.Short + "."
 	}
-	fmt.Fprintf(b, "\n## gateway %s\n\n%s\n", c.Use, long)
+	fmt.Fprintf(b, "\n## %s %s\n\n%s\n", c.Parent().CommandPath(), c.Use, long)
 	first := true
 	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		if f.Name == "help" || f.Name == "config" {
@@ -152,4 +152,7 @@ func describeCommand(b *strings.Builder, c *cobra.Command) {
 		}
 		fmt.Fprintf(b, "| `--%s` | %s | %s |\n", f.Name, f.DefValue, f.Usage)
 	})
+	for _, below := range c.Commands() {
+		describeCommand(b, below)
+	}
 }

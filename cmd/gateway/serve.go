@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-13b04e61/gateway/admin"
 	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/certs"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/spf13/cobra"
 )
@@ -32,6 +33,7 @@ type doors struct {
 	routes.Listen
 	anonymous bool          // strangers off loopback are meant
 	delay     time.Duration // between saying not ready and taking no more calls
+	ca        *certs.CA     // of the tunnel door; nil: that of intercept.ca_dir, if it is set
 }
 
 func newServe(s std) *cobra.Command {
@@ -165,7 +167,7 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 	}
 	g.closeWatch = stop
 	var notices []notice
-	if g.engine, notices, err = newEngine(file, log); err != nil {
+	if g.engine, notices, err = newIntercepting(file, log, d.ca); err != nil {
 		stop()
 		g.closeListeners()
 		return nil, fmt.Errorf("refusing to start: %w", err)
