@@ -26,9 +26,6 @@ const (
 	rootWarning = 24 * time.Hour
 )
 
-// caNeedsRestart is said when the section intercept changed.
-const caNeedsRestart = "intercept: this section changed; restart the gateway to have the tunnel door follow"
-
 // trustAnew is what an operator does about a new root.
 const trustAnew = "give clients the new root beside the old one: gateway ca export (docs/interception.md)"
 

@@ -175,17 +175,3 @@ func TestAnOldRootIsWarnedOfBeforeItEndsOnceADay(t *testing.T) {
 		}
 	}
 }
-
-func TestAChangeOfTheSectionNeedsARestart(t *testing.T) {
-	log, logged := book(t)
-	_, file := intercepting(t, filepath.Join(t.TempDir(), "ca"), "a.example.com")
-	e, _, err := newIntercepting(file, log, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	e.Reload() // of a file that has no such section
-	if !strings.Contains(logged.String(), caNeedsRestart) {
-		t.Errorf("it is not said: %s", logged)
-	}
-}

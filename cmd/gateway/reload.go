@@ -46,9 +46,6 @@ func (e *engine) Reload() admin.Reloaded {
 	if !reflect.DeepEqual(before.Listen, table.Listen) {
 		notices = append(notices, notice{text: needsRestart})
 	}
-	if !reflect.DeepEqual(before.Intercept, table.Intercept) {
-		notices = append(notices, notice{text: caNeedsRestart})
-	}
 	if before.Callers != nil && table.Callers == nil {
 		notices = append(notices, notice{text: openToAll, remedy: putItBack})
 	}
