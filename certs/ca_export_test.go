@@ -2,6 +2,7 @@ package certs_test
 
 import (
 	"crypto/x509"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,6 +50,27 @@ func TestABundleHoldsTheRootsThatProgramsTrustedBefore(t *testing.T) {
 	if !pool.Equal(want) {
 		t.Error("the bundle is not the CA's root and the system's")
 	}
+}
+
+func ExampleSystemRoots() {
+	_, _, err := certs.SystemRoots(func(name string) (string, bool) {
+		return map[string]string{"SSL_CERT_FILE": "roots.pem"}[name], name == "SSL_CERT_FILE"
+	})
+	fmt.Println(err)
+	// Output: SSL_CERT_FILE names roots.pem, which is not there; unset it, or have it name a PEM file of roots
+}
+
+func FuzzSystemRoots(f *testing.F) {
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"))
+	f.Add(asPEM("CERTIFICATE", newCA(f, "a root", nil).cert.Raw))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(t.TempDir(), "roots.pem")
+		put(t, path, string(text))
+		roots, from, err := certs.SystemRoots(environment("SSL_CERT_FILE", path))
+		if (err == nil) != (len(roots) > 0) || len(from) != len(roots[:min(1, len(roots))]) {
+			t.Errorf("%d roots from %v, %v", len(roots), from, err)
+		}
+	})
 }
 
 func TestTheSystemsOwnFileIsFound(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -24,6 +25,42 @@ import (
 )
 
 var caFiles = []string{"root.pem", "issuing.pem", "issuing.key"}
+
+func ExampleOpenCA() {
+	dir, err := os.MkdirTemp("", "ca-")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	ca, err := certs.OpenCA(dir, []string{"graph.microsoft.com"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// A host more: clients need the new root for it, and for nothing else.
+	renewed, err := ca.Use([]string{"graph.microsoft.com", "vault.azure.net"})
+	fmt.Println(renewed, err, len(ca.Roots()))
+	for _, g := range ca.Generations() {
+		fmt.Println(g.Permitted)
+	}
+	// Output:
+	// true <nil> 2
+	// [graph.microsoft.com vault.azure.net]
+	// [graph.microsoft.com]
+}
+
+func ExampleReadCA() {
+	_, err := certs.ReadCA("nowhere")
+	fmt.Println(err)
+	// Output: there is no CA in nowhere: the folder does not exist
+}
+
+func ExampleCreateCA() {
+	_, err := certs.CreateCA("nowhere", []string{"10.0.0.1"}, false)
+	fmt.Println(err)
+	// Output: the interception CA does not sign for this host: "10.0.0.1" is no host name in lower case
+}
 
 func opened(t testing.TB, dir string, hosts ...string) *certs.CA {
 	t.Helper()

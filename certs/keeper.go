@@ -1,6 +1,7 @@
 // Package certs keeps the proxy port's own TLS: its certificate, from files or
 // by ACME, and the CAs and revocation lists by which callers' certificates are
 // judged. What changes is swapped for new handshakes; no connection is dropped.
+// It also is the CA that signs for routed hosts inside tunnels: [CA].
 package certs
 
 import (
