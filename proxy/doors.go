@@ -15,14 +15,19 @@ import (
 )
 
 // door tells by which door a call came and what it asks for. TRACE ends here, and
-// a CONNECT must go no further than to who calls: one that reached the hall would
-// be written raw onto a pooled connection.
+// so does a CONNECT that is none of [Handler.connect]'s, over HTTP/2 or inside
+// of a tunnel: one that reached the hall would be written raw onto a pooled
+// connection.
 func (h *Handler) door(p *passage, r *http.Request) (gate.Target, *refusal) {
 	p.event.Door = audit.Reverse
+	if p.tunnel != nil || r.Method == http.MethodConnect {
+		p.event.Door = audit.Tunnel
+	}
 	switch {
 	case r.Method == http.MethodConnect:
-		p.event.Door, p.event.Host = audit.Tunnel, bounded(r.Host)
-		return gate.Target{Door: audit.Tunnel}, nil
+		p.event.Host = bounded(r.Host)
+		return gate.Target{}, &refusal{code: MethodRefused, detail: "CONNECT is taken over HTTP/1.1 alone, and not inside of a tunnel",
+			remedy: "open tunnels by HTTP/1.1, on connections of their own"}
 	case r.Method == http.MethodTrace:
 		return gate.Target{}, &refusal{code: MethodRefused, detail: "TRACE would show the token to the caller"}
 	case len(r.RequestURI) > maxTarget:
@@ -32,27 +37,49 @@ func (h *Handler) door(p *passage, r *http.Request) (gate.Target, *refusal) {
 	}
 	path, absolute := escapedPath(r.RequestURI)
 	p.event.Path = bounded(path)
-	if absolute {
+	if absolute && p.tunnel == nil {
 		p.event.Door = audit.Forward
 	}
 	if refused := checkTarget(r, path); refused != nil {
 		return gate.Target{}, refused
 	}
-	for _, via := range r.Header["Via"] {
-		if strings.Contains(via, h.via[0]) {
-			return gate.Target{}, &refusal{code: Loop, detail: "the call came through this gateway already",
-				remedy: "no upstream of a route may lead back to the gateway; look at hosts, upstream and egress.proxy"}
-		}
+	if refused := h.looped(r); refused != nil {
+		return gate.Target{}, refused
 	}
-	if absolute {
+	switch {
+	case p.tunnel != nil && absolute:
+		return gate.Target{}, &refusal{code: BadRequest, detail: "a call inside of a tunnel names no other host in its target",
+			remedy: "send the path alone, as to the host itself"}
+	case p.tunnel != nil:
+		return tunnelDoor(p, r, path)
+	case absolute:
 		return forwardDoor(p, r, path)
 	}
 	return reverseDoor(p, r, path)
 }
 
-func noTunnels() *refusal {
-	return &refusal{code: NotSupported, detail: "this release opens no tunnels",
-		remedy: "call http://HOST/… through HTTP_PROXY, which the gateway upgrades to TLS, or the reverse door; do not set HTTPS_PROXY"}
+// pingPath is answered by the gateway itself, at every door, to whoever may
+// call: gateway doctor proves a way by it without touching an upstream.
+const pingPath = "/.gateway/ping"
+
+// pinged tells whether a call is for the gateway itself. Where the path is
+// another host's it is taken from routed hosts alone.
+func (p *passage) pinged(r *http.Request, t gate.Target) bool {
+	if t.Path != pingPath || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	if t.Door == audit.Reverse {
+		return true
+	}
+	_, routed := p.world.gate.Table().Match(t.Authority)
+	return routed
+}
+
+// pong is the answer to a ping.
+func pong(w http.ResponseWriter, r *http.Request) {
+	w.Header()["Gateway-Request-Id"] = []string{passageOf(r.Context()).event.RequestID}
+	w.Header()["Cache-Control"] = []string{"no-store"}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // checkTarget refuses what two parsers might read in two ways.

@@ -51,7 +51,7 @@ func TestRefusalsOfTheDoors(t *testing.T) {
 	g := newRig(t, plain, newUpstream(t, false, echo))
 	tests := []struct{ name, request, want string }{
 		{"CONNECT", "CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", "501 not_supported"},
-		{"CONNECT by path", "CONNECT /api/x HTTP/1.1\r\nHost: localhost\r\n\r\n", "501 not_supported"},
+		{"CONNECT by path", "CONNECT /api/x HTTP/1.1\r\nHost: localhost\r\n\r\n", "400 bad_request"},
 		{"TRACE", "TRACE /api/x HTTP/1.1\r\nHost: localhost\r\n\r\n", "405 method_refused"},
 		{"foreign Host", "GET /api/x HTTP/1.1\r\nHost: evil.test\r\n\r\n", "421 misdirected"},
 		{"Origin", "GET /api/x HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.test\r\n\r\n", "403 browser_refused"},

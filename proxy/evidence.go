@@ -62,13 +62,7 @@ func (h *Handler) identify(p *passage, r *http.Request) *refusal {
 	if h.cfg.Identifier == nil {
 		return &refusal{code: gate.CallerUnknown, detail: "no caller can be known", cause: "the table has callers, and nothing here identifies them"}
 	}
-	e := gate.Evidence{Door: p.event.Door, Header: r.Header, TLS: r.TLS}
-	if at, ok := p.Context.Value(peerKey{}).(*peer); ok {
-		e.Source, e.UID = at.source, at.uid
-	} else if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		e.Source = a.Addr().Unmap().WithZone("")
-	}
-	c, err := h.cfg.Identifier.Identify(p, e)
+	c, err := h.cfg.Identifier.Identify(p, p.evidence(r))
 	if err != nil {
 		return explain(err)
 	}
@@ -83,6 +77,33 @@ func (h *Handler) identify(p *passage, r *http.Request) *refusal {
 	}
 	p.caller, p.event.Caller = c, c.Name
 	return nil
+}
+
+// evidence is what r shows, or the CONNECT of the tunnel that it came by: a call
+// inside cannot change who calls, and whoever is struck off the list is so in
+// the middle of a tunnel.
+func (p *passage) evidence(r *http.Request) gate.Evidence {
+	if p.tunnel != nil {
+		return p.tunnel.evidence
+	}
+	e := gate.Evidence{Door: p.event.Door, Header: r.Header, TLS: r.TLS}
+	if at, ok := p.Context.Value(peerKey{}).(*peer); ok {
+		e.Source, e.UID = at.source, at.uid
+	} else if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		e.Source = a.Addr().Unmap().WithZone("")
+	}
+	return e
+}
+
+// proof is the evidence of a CONNECT as its tunnel keeps it: of the fields, the
+// one that counts.
+func (p *passage) proof(r *http.Request) gate.Evidence {
+	e := p.evidence(r)
+	e.Header = nil
+	if v, ok := r.Header["Proxy-Authorization"]; ok {
+		e.Header = http.Header{"Proxy-Authorization": v}
+	}
+	return e
 }
 
 // invite adds to a refusal's answer how a caller may prove itself: on the

@@ -54,6 +54,7 @@ type Config struct {
 	Sealer       *gate.Sealer
 	ReplayBudget int64 // bytes; 0 for 256 MiB
 	InFlight     int64 // calls under way at once; 0 for 4096
+	Tunnels      int64 // open at once; 0 for 10 000
 	Connections  int64 // open at once, see [Handler.Listener]; 0 for 20 000
 	PerSource    int   // connections of one source; 0 for 256
 }
@@ -69,6 +70,10 @@ type Handler struct {
 	cfg     Config
 	answers map[gate.Code]Answer
 	hall    *httputil.ReverseProxy
+	through *httputil.ReverseProxy // for hosts that no route names
+	buffers *bufferPool
+	inner   *inner // of tunnels
+	tunnels tunnels
 	budget  *budget
 	acr     *registries
 	via     []string // this instance's entry of the Via field (RFC 9110 §7.6.3)
@@ -85,12 +90,16 @@ type Gate interface {
 	Admit(ctx context.Context, t gate.Target) (gate.Pass, error)
 	Key(r *routes.Route) tokens.Key
 	Table() *routes.Table
+	Tunnel(ctx context.Context, t gate.Target) (gate.Way, routes.Authority, error)
+	Through(ctx context.Context, t gate.Target) error
 }
 
 // world is what one table makes of the handler. It is immutable; a call keeps
 // the one that it began with.
 type world struct {
 	gate         Gate
+	dialer       Dialer
+	onward       *http.Transport           // to hosts that no route names
 	upstreams    map[string]*upstream      // by route
 	callers      map[string]*routes.Caller // by name; nil when the table has none
 	ofRoute      map[*routes.Route]*quota  // of those with limits
@@ -108,12 +117,14 @@ func New(cfg Config) *Handler {
 	cfg.InFlight = cmp.Or(cfg.InFlight, defaultInFlight)
 	cfg.Connections = cmp.Or(cfg.Connections, defaultConnections)
 	cfg.PerSource = cmp.Or(cfg.PerSource, defaultPerSource)
+	cfg.Tunnels = cmp.Or(cfg.Tunnels, defaultTunnels)
 	h := &Handler{
 		cfg: cfg, answers: statuses(), budget: &budget{limit: cfg.ReplayBudget},
-		via: []string{fmt.Sprintf("1.1 gateway-%08x", rand.Uint32())},
+		via:     []string{fmt.Sprintf("1.1 gateway-%08x", rand.Uint32())},
+		buffers: &bufferPool{}, tunnels: tunnels{open: map[*tunnel]struct{}{}},
 	}
 	h.acr = newRegistries(h, cfg.Tokens)
-	h.hall = h.newHall()
+	h.hall, h.through, h.inner = h.newHall(), h.newThrough(), h.newInner()
 	return h
 }
 
@@ -129,10 +140,11 @@ func (h *Handler) Use(g Gate, dialer Dialer) (findings []error) {
 	old := h.world.Load()
 	table := g.Table()
 	next := &world{
-		gate: g, upstreams: make(map[string]*upstream, len(table.Routes)), via: h.via,
+		gate: g, dialer: dialer, upstreams: make(map[string]*upstream, len(table.Routes)), via: h.via,
 		hosts: newHosts(table.Listen.Hosts), debugHeaders: table.Log.DebugHeaders, callers: byName(table.Callers),
 	}
 	next.setQuotas(table, old)
+	next.onward = next.newOnward()
 	for _, r := range table.Routes {
 		var before *upstream
 		if old != nil {
@@ -161,9 +173,12 @@ func (h *Handler) Use(g Gate, dialer Dialer) (findings []error) {
 // how many there were.
 func (h *Handler) Purge(match func(tokens.Key) bool) int { return h.acr.store.Purge(match) }
 
-// Close closes idle connections to upstreams, and forgets their tokens. No call
-// may be under way.
+// Close ends all tunnels and the calls inside, closes idle connections to
+// upstreams, and forgets their tokens. No other call may be under way, and no
+// tunnel is opened any more.
 func (h *Handler) Close() {
+	h.inner.close()
+	h.tunnels.cut(true)
 	h.acr.store.Close()
 	if w := h.world.Load(); w != nil {
 		for _, u := range w.upstreams {
@@ -177,25 +192,41 @@ func (h *Handler) Close() {
 // Kept is the number of bytes that calls under way keep for a second try.
 func (h *Handler) Kept() int64 { return h.budget.used.Load() }
 
-// ServeHTTP lets a call in, and closes the books on it whatever happens.
+// ServeHTTP lets a call in, and closes the books on it whatever happens. It must
+// be the outermost handler: it alone takes CONNECT.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p := &passage{Context: r.Context(), world: h.world.Load()}
-	p.in.w, p.in.h2 = w, r.ProtoMajor >= 2
-	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		p.in.src = r.Body
+	if r.Method == http.MethodConnect && r.ProtoMajor == 1 {
+		h.connect(w, r)
+		return
 	}
+	h.serve(w, r, nil)
+}
+
+// begin opens the books on a call, which came inside of t unless that is nil.
+func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t *tunnel) *passage {
+	p := &passage{Context: r.Context(), world: h.world.Load(), tunnel: t}
+	p.in.w, p.in.h2 = w, r.ProtoMajor >= 2
 	p.meter = meter{ResponseWriter: w, h2: p.in.h2, in: &p.in, draining: &h.draining}
-	h.running.Add(1)
 	p.event.Start = time.Now()
 	p.event.RequestID = requestID()
 	p.event.TraceID = traceID(r.Header.Get("Traceparent"))
 	p.event.Method, p.event.Remote = r.Method, r.RemoteAddr
+	return p
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, t *tunnel) {
+	p := h.begin(w, r, t)
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		p.in.src = r.Body
+	}
+	h.running.Add(1)
 	defer h.finish(p)
-	if refused := h.enter(p, r); refused != nil {
+	next, refused := h.enter(p, r)
+	if refused != nil {
 		h.refuse(&p.meter, p, refused)
 		return
 	}
-	h.hall.ServeHTTP(&p.meter, r.WithContext(p))
+	next.ServeHTTP(&p.meter, r.WithContext(p))
 }
 
 // finish records the call. A panic that is ours becomes a 500 if nothing was
@@ -204,7 +235,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) finish(p *passage) {
 	v := recover()
 	if err, ok := v.(error); v != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
-		h.cfg.Log.Error("defect", "request_id", p.event.RequestID, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+		h.defect(p, v)
 		if p.meter.status == 0 {
 			h.refuse(&p.meter, p, &refusal{code: Internal, detail: "see the gateway's log for this request_id",
 				remedy: "report the log line with its stack"})
@@ -216,6 +247,11 @@ func (h *Handler) finish(p *passage) {
 	if v != nil {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// defect logs a panic of ours, from within the deferred function that met it.
+func (h *Handler) defect(p *passage, v any) {
+	h.cfg.Log.Error("defect", "request_id", p.event.RequestID, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 }
 
 // leave gives back what the call held, and bounds what net/http still writes
@@ -231,38 +267,45 @@ func (h *Handler) leave(p *passage) {
 	h.running.Add(-1)
 }
 
-// enter brings a call from the door through the gate, so that the hall can
-// serve it, or says why not.
-func (h *Handler) enter(p *passage, r *http.Request) *refusal {
+// enter brings a call from the door through the gate, so that what it returns
+// can serve it, or says why not.
+func (h *Handler) enter(p *passage, r *http.Request) (http.Handler, *refusal) {
 	if p.world == nil {
-		return &refusal{code: TokenUnavailable, detail: "the gateway is starting", retryAfter: time.Second}
+		return nil, starting()
 	}
 	target, refused := h.door(p, r)
 	if refused != nil {
-		return refused
+		return nil, refused
 	}
 	if h.running.Load() > h.cfg.InFlight {
-		return busy("the gateway has as many calls under way as it takes", "the number of gateways")
+		return nil, busy("the gateway has as many calls under way as it takes", "the number of gateways")
 	}
 	if refused := h.identify(p, r); refused != nil {
-		return refused
+		return nil, refused
 	}
-	if target.Door == audit.Tunnel {
-		return noTunnels()
+	if p.pinged(r, target) {
+		return http.HandlerFunc(pong), nil
 	}
 	target.Method, target.Query, target.Header, target.Caller = r.Method, r.URL.RawQuery, r.Header, p.caller
+	if next, refused := h.beyond(p, r, target); next != nil || refused != nil {
+		return next, refused
+	}
 	pass, err := p.world.gate.Admit(p, target)
 	if err != nil {
-		return explain(err)
+		return nil, explain(err)
 	}
 	p.pass, p.up = pass, p.world.upstreams[pass.Route.Name]
 	if refused := checkSlashes(pass.Path); refused != nil {
-		return refused
+		return nil, refused
 	}
 	if refused := p.admit(p.world.ofCaller[p.caller], p.world.ofRoute[pass.Route]); refused != nil {
-		return refused
+		return nil, refused
 	}
-	return h.ready(p, r)
+	return h.hall, h.ready(p, r)
+}
+
+func starting() *refusal {
+	return &refusal{code: TokenUnavailable, detail: "the gateway is starting", retryAfter: time.Second}
 }
 
 // ready is the rest of enter: the way is known.

@@ -248,7 +248,7 @@ func (g *rig) use(t testing.TB, text string, upstream *httptest.Server) []error 
 	if g.alter != nil {
 		g.alter(table)
 	}
-	var judge proxy.Gate = gate.New(table, g.keys)
+	var judge proxy.Gate = decided{gate.New(table, g.keys)}
 	if g.judge != nil {
 		judge = g.judge(gate.New(table, g.keys))
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -157,16 +158,55 @@ func tooOften(detail, knob string, wait time.Duration) *refusal {
 type InFlight struct {
 	Calls       int64 // whose answer has not ended
 	Streams     int64 // those of them that are answered without an announced end
-	Connections int64 // open, those of calls included
+	Connections int64 // open, those of calls and tunnels included
+	Tunnels     int64 // open, intercepted or passed through
+	Through     int64 // those of them that are passed through
 }
 
 // InFlight counts what is under way. Connections are those of listeners that
 // [Handler.Listener] wrapped.
 func (h *Handler) InFlight() InFlight {
-	return InFlight{Calls: h.running.Load(), Streams: h.streams.Load(), Connections: h.connections.Load()}
+	open, through := h.tunnels.count()
+	return InFlight{
+		Calls: h.running.Load(), Streams: h.streams.Load(), Connections: h.connections.Load(),
+		Tunnels: open, Through: through,
+	}
 }
 
 // Drain has every later answer over HTTP/1.1 close its connection, so that no
 // caller begins another call on it. HTTP/2 is told by http.Server's Shutdown,
 // which ends idle connections too; Drain comes first.
 func (h *Handler) Drain() { h.draining.Store(true) }
+
+// Shutdown ends the tunnels as http.Server's Shutdown ends connections: idle
+// ones at once, those with calls when these are answered, and waits until
+// those that are passed through end by themselves. When ctx ends first it
+// returns its error, and what is left goes on until [Handler.Cut]. Servers of h
+// must take no more calls; Drain comes first.
+func (h *Handler) Shutdown(ctx context.Context) error {
+	if err := h.inner.srv.Shutdown(ctx); err != nil {
+		return err
+	}
+	_ = h.inner.conns.Close() // a handshake may still be under way
+	look := time.NewTicker(drainLook)
+	defer look.Stop()
+	for {
+		if open, _ := h.tunnels.count(); open == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+		}
+	}
+}
+
+// drainLook is how often Shutdown looks for tunnels.
+const drainLook = 20 * time.Millisecond
+
+// Cut ends all tunnels at once, and the calls inside.
+func (h *Handler) Cut() {
+	_ = h.inner.srv.Close()
+	h.tunnels.cut(false)
+}

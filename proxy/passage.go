@@ -21,6 +21,7 @@ type passage struct {
 	meter  meter
 	in     inflow
 	world  *world         // the table that the call began with
+	tunnel *tunnel        // that the call came by; nil at the other doors
 	caller *routes.Caller // nil: the table has none
 	places [2]*quota      // taken of the caller's and the route's
 	pass   gate.Pass
@@ -28,6 +29,7 @@ type passage struct {
 	body   *body       // nil when the call has none
 	kept   int         // bytes taken of the handler's budget, beside the body's
 	stream bool        // the answer has no announced end
+	hangUp bool        // a refusal closes the connection
 	source TokenSource // of token, which it keeps under key
 	key    tokens.Key
 	token  tokens.Token

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"log"
+	"net"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -34,5 +36,16 @@ func (h *Handler) NewServer() *http.Server {
 			PingTimeout:                   15 * time.Second,
 			WriteByteTimeout:              30 * time.Second,
 		},
+	}
+}
+
+// AllowPlainHTTP2 has srv speak HTTP/2 without TLS too, to clients that know
+// beforehand (RFC 9113 §3.3), as gRPC's do: at a unix socket or a loopback
+// address, where nobody listens in. An upgrade to it is never taken.
+func AllowPlainHTTP2(srv *http.Server, at net.Addr) {
+	_, isUnix := at.(*net.UnixAddr)
+	ap, err := netip.ParseAddrPort(at.String())
+	if srv.TLSConfig == nil && (isUnix || err == nil && ap.Addr().Unmap().IsLoopback()) {
+		srv.Protocols.SetUnencryptedHTTP2(true)
 	}
 }

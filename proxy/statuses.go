@@ -66,22 +66,22 @@ func Statuses() []Answer {
 		{Code: BrowserRefused, Status: 403, Title: "Browsers may not call here", ProxyStatus: "http_request_denied", When: "`Origin` or `Sec-Fetch-Site` on the reverse door"},
 		{Code: gate.EgressDenied, Status: 403, Title: "No route names this host", ProxyStatus: "http_request_denied", When: "no route and not allowed"},
 		{Code: gate.RouteUnknown, Status: 404, Title: "Nothing is mounted here", ProxyStatus: "http_request_denied", When: "reverse door, nothing mounted at this path"},
-		{Code: MethodRefused, Status: 405, Title: "Method is refused", ProxyStatus: "http_request_denied", When: "TRACE, or CONNECT where none is taken"},
+		{Code: MethodRefused, Status: 405, Title: "Method is refused", ProxyStatus: "http_request_denied", When: "TRACE; CONNECT over HTTP/2, inside of a tunnel, or to the gateway itself"},
 		{Code: gate.CallerUnknown, Status: 407, Reverse: 401, Title: "Who calls is not known", ProxyStatus: "http_request_denied", When: "no or bad caller credential; 401 with `WWW-Authenticate` on the reverse door, 407 with `Proxy-Authenticate` elsewhere"},
 		{Code: SlowRequest, Status: 408, Title: "The request's body came too slowly", ProxyStatus: "http_request_error", When: "a body that pauses for 60 s, or comes with less than 240 bytes in a second on average after 10 s of waiting; a header that takes more than 10 s closes the connection without an answer"},
 		{Code: TooLarge, Status: 413, Title: "Request body is too large", ProxyStatus: "http_request_denied", When: "more than `limits.max_body` of the route, or a batch of more than 4 MiB"},
 		{Code: URITooLong, Status: 414, Title: "Request target is too long", ProxyStatus: "http_request_denied", When: "a target of more than 32 KiB"},
-		{Code: Misdirected, Status: 421, Title: "This is not the host that was asked for", ProxyStatus: "http_request_denied", When: "`Host` is not one of the gateway's names"},
+		{Code: Misdirected, Status: 421, Title: "This is not the host that was asked for", ProxyStatus: "http_request_denied", When: "`Host` is not one of the gateway's names, or differs from the tunnel's"},
 		{Code: RateLimited, Status: 429, Title: "Too many calls", ProxyStatus: "http_request_denied", When: "`limits.rate` of the route or of the caller, or too many credentials of one source that were not believed; `Retry-After` says when to call again"},
 		{Code: HeadersTooLarge, Status: 431, Title: "Request header is too large", ProxyStatus: "http_request_denied", When: "fields of more than 64 KiB; beyond 100 KiB the answer is plain text without a code"},
 		{Code: Internal, Status: 500, Title: "The gateway has a defect", ProxyStatus: "proxy_internal_error", When: "a defect of the gateway; logged with its stack"},
-		{Code: NotSupported, Status: 501, Title: "Not supported", ProxyStatus: "proxy_internal_response", When: "this release does not do that"},
+		{Code: NotSupported, Status: 501, Title: "Not supported", ProxyStatus: "proxy_internal_response", When: "a tunnel to a routed host without `intercept.ca_dir`, or to an address, for which no certificate can be made; a protocol that the route does not switch to"},
 		{Code: TokenRefused, Status: 502, Title: "The token endpoint refused the gateway", ProxyStatus: "proxy_configuration_error", When: "secret, certificate, scope, consent or policy"},
 		{Code: UpstreamUnreachable, Status: 502, Title: "The upstream cannot be reached", ProxyStatus: "destination_unavailable", When: "name, network, or an address that may not be dialled"},
 		{Code: UpstreamTLS, Status: 502, Title: "The upstream's certificate is not trusted", ProxyStatus: "tls_certificate_error", When: "handshake or certificate of the upstream, or the route's own TLS files"},
 		{Code: UpstreamProxy, Status: 502, Title: "The next hop refused", ProxyStatus: "proxy_configuration_error", When: "a 407 from the upstream, or a refusal of the next hop"},
 		{Code: TokenUnavailable, Status: 503, Title: "No token can be had now", ProxyStatus: "destination_unavailable", When: "token endpoint down or throttling, and no token left that is still valid"},
-		{Code: Overloaded, Status: 503, Title: "Too much is under way", ProxyStatus: "connection_limit_reached", When: "`limits.concurrency` of the route or of the caller, 4096 calls, 20 000 connections or 256 of one source; `Retry-After` says when to call again"},
+		{Code: Overloaded, Status: 503, Title: "Too much is under way", ProxyStatus: "connection_limit_reached", When: "`limits.concurrency` of the route or of the caller, 4096 calls, 10 000 tunnels, 20 000 connections or 256 of one source; `Retry-After` says when to call again"},
 		{Code: Timeout, Status: 504, Title: "Waited too long", ProxyStatus: "http_response_timeout", When: "token or upstream"},
 		{Code: Loop, Status: 508, Title: "The call came through this gateway already", ProxyStatus: "proxy_loop_detected", When: "`Via` names this instance"},
 	}
@@ -235,6 +235,10 @@ func (h *Handler) refuse(w http.ResponseWriter, p *passage, r *refusal) {
 	}
 	if r.code == gate.CallerUnknown {
 		invite(head, e.Door)
+		p.hangUp = p.hangUp || p.tunnel != nil // another tunnel may show another credential
+	}
+	if p.hangUp {
+		head.Set("Connection", "close")
 	}
 	if p.world != nil && p.world.debug() {
 		debugHeaders(head, e)

@@ -1,0 +1,373 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/gate"
+	"github.com/seed-13b04e61/gateway/routes"
+)
+
+const (
+	// defaultTunnels is how many tunnels may be open when Config does not say.
+	defaultTunnels = 10_000
+	// established is the whole answer to a CONNECT that is taken (RFC 9110
+	// §9.3.6), whatever version of HTTP/1 asked: as other proxies have it.
+	established = "HTTP/1.1 200 Connection Established\r\n\r\n"
+	// firstByteWait is how long an intercepted tunnel may be silent at first,
+	// and how long its handshake may take (CVE-2026-22045, CVE-2026-26999).
+	firstByteWait = 10 * time.Second
+	// answerWait is how long a caller may take to accept those few bytes.
+	answerWait = 10 * time.Second
+)
+
+// tunnel is a connection whose CONNECT was answered by 200. TLS of the calls
+// inside is spoken upon it. It counts until it is closed.
+type tunnel struct {
+	net.Conn // the caller's
+	h        *Handler
+	asked    routes.Authority // as the CONNECT named it
+	at       routes.Authority // that its calls are for
+	way      gate.Way
+	// evidence is what the CONNECT showed. Every call inside is identified by it
+	// anew, and by nothing of its own.
+	evidence gate.Evidence
+	event    audit.Event // of the CONNECT
+	far      net.Conn    // the other end of what is passed through; nil when intercepted
+
+	early   []byte       // came before it was wanted; read first
+	shown   atomic.Bool  // the certificate was
+	secured atomic.Int64 // when the handshake was over, Unix time in ns; 0: it was not
+	calls   atomic.Int64 // that came inside
+	gone    atomic.Bool  // the caller ended it, not the gateway
+	left    atomic.Bool
+
+	mu  sync.Mutex // guards why
+	why string     // the gateway ended it; "" when it did not
+}
+
+// Read implements [net.Conn], for one reader at a time.
+func (t *tunnel) Read(b []byte) (int, error) {
+	if len(t.early) > 0 {
+		n := copy(b, t.early)
+		if t.early = t.early[n:]; len(t.early) == 0 {
+			t.early = nil
+		}
+		return n, nil
+	}
+	n, err := t.Conn.Read(b)
+	if err != nil && endedByPeer(err) {
+		t.gone.Store(true)
+	}
+	return n, err
+}
+
+func endedByPeer(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// CloseWrite lets either side say that it has said all.
+func (t *tunnel) CloseWrite() error { return closeWrite(t.Conn) }
+
+// closeWrite closes one direction, or the whole connection where it has no
+// directions: who waits for its end must not wait for ever.
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
+
+// Close implements [net.Conn]. It may be called again.
+func (t *tunnel) Close() error {
+	if !t.left.CompareAndSwap(false, true) {
+		return nil
+	}
+	t.h.tunnels.leave(t)
+	if t.far != nil {
+		_ = t.far.Close()
+	}
+	err := t.Conn.Close()
+	t.remarkLeaving()
+	return err
+}
+
+// end closes the tunnel and keeps why, if nobody gave a reason before.
+func (t *tunnel) end(why string) {
+	t.mu.Lock()
+	if t.why == "" {
+		t.why = why
+	}
+	t.mu.Unlock()
+	_ = t.Close()
+}
+
+func (t *tunnel) reason() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.why
+}
+
+// tunnels are those that are open, and those that are about to be. It is safe
+// for concurrent use.
+type tunnels struct {
+	mu      sync.Mutex // guards what follows
+	wanted  int64      // those of open, and those whose CONNECT is not answered yet
+	through int64      // of open: those that are passed through
+	open    map[*tunnel]struct{}
+	closed  bool
+}
+
+// reserve takes a place, and tells whether there was one.
+func (ts *tunnels) reserve(limit int64) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.closed || ts.wanted >= limit {
+		return false
+	}
+	ts.wanted++
+	return true
+}
+
+// release gives back a place that no tunnel came to.
+func (ts *tunnels) release() {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.wanted--
+}
+
+// enter notes a tunnel that has a place. It is false once all are cut.
+func (ts *tunnels) enter(t *tunnel) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.closed {
+		return false
+	}
+	ts.open[t] = struct{}{}
+	if t.way == gate.Through {
+		ts.through++
+	}
+	return true
+}
+
+// leave forgets a tunnel, and gives its place back.
+func (ts *tunnels) leave(t *tunnel) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.wanted--
+	if _, ok := ts.open[t]; ok {
+		delete(ts.open, t)
+		if t.way == gate.Through {
+			ts.through--
+		}
+	}
+}
+
+// count is how many are open, and how many of those are passed through.
+func (ts *tunnels) count() (open, through int64) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return int64(len(ts.open)), ts.through
+}
+
+// cut ends all tunnels; with closed, for ever.
+func (ts *tunnels) cut(closed bool) {
+	ts.mu.Lock()
+	ts.closed = ts.closed || closed
+	all := make([]*tunnel, 0, len(ts.open))
+	for t := range ts.open {
+		all = append(all, t)
+	}
+	ts.mu.Unlock()
+	for _, t := range all {
+		t.end("the gateway stopped")
+	}
+}
+
+// connect answers a CONNECT over HTTP/1, and serves what comes of it until it is
+// handed to the inner server or has ended.
+func (h *Handler) connect(w http.ResponseWriter, r *http.Request) {
+	p := h.begin(w, r, nil)
+	p.event.Door, p.event.Host = audit.Tunnel, bounded(r.RequestURI)
+	var t *tunnel
+	defer func() {
+		if v := recover(); v != nil {
+			h.defect(p, v)
+			if t != nil {
+				_ = t.Close()
+			}
+			panic(http.ErrAbortHandler)
+		}
+	}()
+	t, refused := h.dig(p, r)
+	if refused != nil {
+		p.hangUp = r.ContentLength != 0 // nobody knows where the next request begins
+		h.refuse(&p.meter, p, refused)
+		p.meter.allow()
+		h.cfg.Recorder.Record(p.end())
+		return
+	}
+	if t.way == gate.Through {
+		t.pass()
+		return
+	}
+	h.intercept(t)
+}
+
+// dig opens the tunnel that r asks for, or says why not.
+func (h *Handler) dig(p *passage, r *http.Request) (*tunnel, *refusal) {
+	if p.world == nil {
+		return nil, starting()
+	}
+	asked, refused := h.connectTarget(r)
+	if refused != nil {
+		return nil, refused
+	}
+	p.event.Host = asked.String()
+	if refused := h.identify(p, r); refused != nil {
+		return nil, refused
+	}
+	if p.world.hosts.own(r.Context(), asked) {
+		return nil, &refusal{code: MethodRefused, detail: "the target of CONNECT is the gateway itself",
+			remedy: "call the gateway without a proxy: name its host in NO_PROXY"}
+	}
+	way, at, err := p.world.gate.Tunnel(p, gate.Target{Door: audit.Tunnel, Authority: asked, Method: r.Method, Caller: p.caller})
+	if err != nil {
+		return nil, explain(err)
+	}
+	t := &tunnel{h: h, asked: asked, at: at, way: way, evidence: p.proof(r)}
+	if refused := t.canBeRead(); refused != nil {
+		return nil, refused
+	}
+	if !h.tunnels.reserve(h.cfg.Tunnels) {
+		return nil, busy("as many tunnels are open as the gateway takes", "the number of gateways")
+	}
+	if refused := t.open(p); refused != nil {
+		h.tunnels.release()
+		return nil, refused
+	}
+	return t, nil
+}
+
+// canBeRead refuses to intercept what the gateway has no certificate for. At
+// port 80 plain HTTP is to be expected: Node's fetch asks for tunnels to
+// http:// URLs.
+func (t *tunnel) canBeRead() *refusal {
+	if t.way == gate.Through || t.asked.Port == 80 {
+		return nil
+	}
+	if t.h.cfg.Certifier == nil {
+		return noInterception()
+	}
+	if _, err := t.h.cfg.Certifier.Certificate(t.at.Host); err != nil {
+		return &refusal{code: NotSupported, detail: "the gateway has no certificate to show for this host", cause: err.Error(),
+			remedy: "addresses cannot be intercepted: call by the host's name, or http://HOST/… by HTTP_PROXY, or the reverse door; gateway ca show tells what the CA may sign for"}
+	}
+	return nil
+}
+
+func noInterception() *refusal {
+	return &refusal{code: NotSupported, detail: "the gateway has no CA by which it could read this tunnel, and the host needs a token",
+		remedy: "set intercept.ca_dir in routes.yaml (gateway ca init makes the CA) and have clients trust what gateway ca export prints; or run the program by gateway exec -- CMD; or call http://HOST/… by HTTP_PROXY"}
+}
+
+// open dials what is passed through, takes the connection over and says so.
+func (t *tunnel) open(p *passage) *refusal {
+	if t.way == gate.Through {
+		far, err := p.world.dial(p, t.at)
+		if err != nil {
+			return explainThrough(err)
+		}
+		t.far = far
+	}
+	conn, buffered, err := http.NewResponseController(p.meter.ResponseWriter).Hijack()
+	if err != nil {
+		if t.far != nil {
+			_ = t.far.Close()
+		}
+		return &refusal{code: Internal, detail: "the connection cannot be taken over", cause: err.Error()}
+	}
+	t.Conn = conn
+	// Clients that do not wait for the answer send their hello behind the CONNECT.
+	if n := buffered.Reader.Buffered(); n > 0 {
+		t.early, _ = buffered.Reader.Peek(n)
+		t.early = append([]byte(nil), t.early...)
+	}
+	p.event.Status = http.StatusOK
+	t.event = p.event
+	if !t.h.tunnels.enter(t) {
+		t.end("the gateway stopped")
+		return nil
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(answerWait))
+	if _, err := io.WriteString(conn, established); err != nil {
+		t.gone.Store(true)
+		_ = t.Close()
+		return nil
+	}
+	_ = conn.SetWriteDeadline(time.Time{})
+	return nil
+}
+
+// connectTarget reads the target of a CONNECT: authority-form with a port (RFC
+// 9112 §3.2.3), and a request that has nothing else to say.
+func (h *Handler) connectTarget(r *http.Request) (routes.Authority, *refusal) {
+	bad := func(why string) (routes.Authority, *refusal) {
+		return routes.Authority{}, &refusal{code: BadRequest, detail: why, remedy: "send CONNECT host:port HTTP/1.1, without a body"}
+	}
+	switch {
+	case len(r.RequestURI) > maxTarget:
+		return routes.Authority{}, &refusal{code: URITooLong, detail: "the target may have 32 KiB"}
+	case headerBytes(r.Header) > maxHeader:
+		return routes.Authority{}, &refusal{code: HeadersTooLarge, detail: "the request's fields together may have 64 KiB"}
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		return bad("a CONNECT has no body")
+	}
+	a, err := routes.ParseAuthority(r.RequestURI, 0)
+	switch {
+	case err != nil:
+		return bad("the target of CONNECT is no host and port: " + bounded(err.Error()))
+	case a.Port == 0:
+		return bad("the target of CONNECT names no port")
+	}
+	return a, h.looped(r)
+}
+
+// looped refuses a call that went out by this gateway.
+func (h *Handler) looped(r *http.Request) *refusal {
+	for _, via := range r.Header["Via"] {
+		if strings.Contains(via, h.via[0]) {
+			return &refusal{code: Loop, detail: "the call came through this gateway already",
+				remedy: "no upstream of a route may lead back to the gateway; look at hosts, upstream and egress.proxy"}
+		}
+	}
+	return nil
+}
+
+// own tells whether a is where the connection of ctx came in, or another name
+// of it: a tunnel to there would only lead to another door.
+func (h hosts) own(ctx context.Context, a routes.Authority) bool {
+	if h.exact[a] {
+		return true
+	}
+	local, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	at, err := netip.ParseAddrPort(local.String())
+	if err != nil || at.Port() != a.Port {
+		return false
+	}
+	ip, err := netip.ParseAddr(a.Host)
+	return h.anyPort[a.Host] || a.Loopback() || err == nil && ip == at.Addr().Unmap()
+}
