@@ -177,8 +177,8 @@ func (h *Handler) Purge(match func(tokens.Key) bool) int { return h.acr.store.Pu
 // upstreams, and forgets their tokens. No other call may be under way, and no
 // tunnel is opened any more.
 func (h *Handler) Close() {
-	h.inner.close()
 	h.tunnels.cut(true)
+	h.inner.close()
 	h.acr.store.Close()
 	if w := h.world.Load(); w != nil {
 		for _, u := range w.upstreams {

@@ -27,6 +27,8 @@ const (
 	// distrustWait is how soon after its handshake a tunnel is closed without a
 	// call by clients that look at certificates only then, as Node and GnuTLS.
 	distrustWait = 5 * time.Second
+	// anAlert is more than an encrypted alert has, in bytes, and less than a call.
+	anAlert = 64
 	// distrustInterval is how often the log says so of one host, and
 	// distrustHosts how many hosts it remembers.
 	distrustInterval = time.Minute
@@ -293,8 +295,11 @@ func (in *inner) mayWarn(host string) bool {
 // made no call. It may have had other reasons, so the log says what was seen.
 func (t *tunnel) remarkLeaving() {
 	at := t.secured.Load()
-	if at == 0 || t.calls.Load() > 0 || !t.gone.Load() || !t.shown.Load() || time.Since(time.Unix(0, at)) > distrustWait {
+	if at == 0 || !t.shown.Load() || t.calls.Load() > 0 || t.said.Load() > anAlert || time.Since(time.Unix(0, at)) > distrustWait {
 		return
+	}
+	if t.reason() != "" || t.h.draining.Load() {
+		return // the gateway's doing
 	}
 	t.fail(t.distrusted("the client closed the tunnel right after the handshake and made no call, as clients do that do not trust the gateway's CA"))
 }

@@ -207,6 +207,6 @@ const drainLook = 20 * time.Millisecond
 
 // Cut ends all tunnels at once, and the calls inside.
 func (h *Handler) Cut() {
-	_ = h.inner.srv.Close()
 	h.tunnels.cut(false)
+	_ = h.inner.srv.Close()
 }

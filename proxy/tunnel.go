@@ -48,8 +48,8 @@ type tunnel struct {
 	early   []byte       // came before it was wanted; read first
 	shown   atomic.Bool  // the certificate was
 	secured atomic.Int64 // when the handshake was over, Unix time in ns; 0: it was not
+	said    atomic.Int64 // bytes that came after it
 	calls   atomic.Int64 // that came inside
-	gone    atomic.Bool  // the caller ended it, not the gateway
 	left    atomic.Bool
 
 	mu  sync.Mutex // guards why
@@ -66,8 +66,8 @@ func (t *tunnel) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	n, err := t.Conn.Read(b)
-	if err != nil && endedByPeer(err) {
-		t.gone.Store(true)
+	if t.secured.Load() != 0 {
+		t.said.Add(int64(n))
 	}
 	return n, err
 }
@@ -311,7 +311,6 @@ func (t *tunnel) open(p *passage) *refusal {
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(answerWait))
 	if _, err := io.WriteString(conn, established); err != nil {
-		t.gone.Store(true)
 		_ = t.Close()
 		return nil
 	}

@@ -20,6 +20,7 @@ import (
 
 func TestConnectIsRefusedBeforeAnythingIsOpened(t *testing.T) {
 	var calls atomic.Int64
+	const last = "Connection: close\r\n\r\n"
 	d := digging(t, rigging{alter: func(table *routes.Table) {
 		allowing("[::1]:443")(table)
 		table.Egress.DenyPrivate = true
@@ -28,15 +29,15 @@ func TestConnectIsRefusedBeforeAnythingIsOpened(t *testing.T) {
 	_, port, _ := net.SplitHostPort(own)
 	const after = "GET /x HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n"
 	for _, tt := range []struct{ name, request, want string }{
-		{"path", "CONNECT /api/x HTTP/1.1\r\nHost: localhost\r\n\r\n", "400 bad_request"},
-		{"no port", "CONNECT example.com HTTP/1.1\r\nHost: example.com\r\n\r\n", "400 bad_request"},
-		{"empty port", "CONNECT example.com: HTTP/1.1\r\nHost: example.com\r\n\r\n", "400 bad_request"},
-		{"user information", "CONNECT a:b@example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n", "400 bad_request"},
-		{"odd address", "CONNECT 2130706433:443 HTTP/1.1\r\nHost: x\r\n\r\n", "400 bad_request"},
-		{"query", "CONNECT example.com:443?x HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
+		{"path", "CONNECT /api/x HTTP/1.1\r\nHost: localhost\r\n" + last, "400 bad_request"},
+		{"no port", "CONNECT example.com HTTP/1.1\r\nHost: example.com\r\n" + last, "400 bad_request"},
+		{"empty port", "CONNECT example.com: HTTP/1.1\r\nHost: example.com\r\n" + last, "400 bad_request"},
+		{"user information", "CONNECT a:b@example.com:443 HTTP/1.1\r\nHost: example.com\r\n" + last, "400 bad_request"},
+		{"odd address", "CONNECT 2130706433:443 HTTP/1.1\r\nHost: x\r\n" + last, "400 bad_request"},
+		{"query", "CONNECT example.com:443?x HTTP/1.1\r\nHost: x\r\n" + last, "400"},
 		{"length", "CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 72\r\n\r\n" + after, "400 bad_request"},
 		{"chunks", "CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + after, "400 bad_request"},
-		{"long fields", "CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", "431 headers_too_large"},
+		{"long fields", "CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n" + last, "431 headers_too_large"},
 		{"no route", "CONNECT other.test:443 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "403 egress_denied"},
 		{"other port", "CONNECT example.com:22 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "403 egress_denied"},
 		{"the gateway itself", "CONNECT " + own + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "405 method_refused"},
