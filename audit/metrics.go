@@ -58,19 +58,21 @@ var (
 	sCredReady     = Series{"gateway_credential_ready", "gauge", "1 when the credential could be loaded and was not refused since.", []string{"credential"}}
 	sCredExpiry    = Series{"gateway_credential_expiry_timestamp_seconds", "gauge", "When what proves the credential ends: a certificate, a federated token. Absent when that has no end, or none that the gateway could know, as a secret.", []string{"credential"}}
 	sCredFallback  = Series{"gateway_credential_fallback", "gauge", "1 while this credential is refused and its fallback is in use.", []string{"credential"}}
+	sTunnels       = Series{"gateway_tunnels", "gauge", "Tunnels that are open, intercepted and passed through.", nil}
 	sBuild         = Series{"gateway_build_info", "gauge", "Always 1; the labels say what runs.", []string{"version", "goversion"}}
 )
 
 // AllSeries lists the gateway's own metrics for the reference.
 func AllSeries() []Series {
 	return []Series{sRequests, sDuration, sUpstream, sRetries, sRefusals, sAuditLost, sTokenRequests, sTokenDuration,
-		sTokenLookups, sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback, sReloadOK, sReloadTime, sBuild}
+		sTokenLookups, sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback, sReloadOK, sReloadTime, sTunnels, sBuild}
 }
 
 // State is what the gauges show at the moment of a scrape.
 type State struct {
 	CacheEntries int
 	CacheBytes   int64
+	Tunnels      int64
 	Tokens       []TokenState
 	Credentials  []CredentialState
 }
@@ -168,7 +170,7 @@ func desc(s Series) *prometheus.Desc { return prometheus.NewDesc(s.Name, s.Help,
 
 // Describe implements prometheus.Collector.
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, s := range []Series{sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback} {
+	for _, s := range []Series{sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback, sTunnels} {
 		ch <- desc(s)
 	}
 }
@@ -181,6 +183,7 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(sEntries, float64(state.CacheEntries))
 	gauge(sBytes, float64(state.CacheBytes))
+	gauge(sTunnels, float64(state.Tunnels))
 	for _, t := range state.Tokens {
 		gauge(sTokenExpiry, float64(t.Expires.Unix()), t.Credential, t.Scope)
 	}

@@ -72,17 +72,9 @@ func (g *gateway) drain(delay time.Duration) error {
 	time.Sleep(delay)
 	ctx, cancel := context.WithTimeout(context.Background(), g.patience)
 	defer cancel()
-	var cut error
-	for i, srv := range g.servers {
-		err := srv.Shutdown(ctx)
-		if i == 0 {
-			left := g.await(ctx)
-			if cut = left.cut(g.patience); cut != nil {
-				g.log.Warn("calls were cut off", "calls", left.Calls, "streams", left.Streams, "connections", left.Connections,
-					"after", g.patience.String(), "remedy", "none if these were streams; else see in the log which upstream is slow")
-			}
-		}
-		if err != nil || i == 0 && cut != nil {
+	cut := g.drainProxy(ctx)
+	for _, srv := range g.servers[1:] {
+		if srv.Shutdown(ctx) != nil {
 			_ = srv.Close()
 		}
 	}
@@ -90,24 +82,46 @@ func (g *gateway) drain(delay time.Duration) error {
 	return cut
 }
 
+// drainProxy lets the calls of the proxy port and its tunnels end, and cuts off
+// what has not when ctx ends.
+func (g *gateway) drainProxy(ctx context.Context) error {
+	tunnels := make(chan error, 1)
+	go func() { tunnels <- g.handler.Shutdown(ctx) }() // ends with ctx at the latest
+	srv := g.servers[0]
+	err := srv.Shutdown(ctx)
+	left := g.await(ctx)
+	<-tunnels
+	cut := left.cut(g.patience)
+	if cut != nil {
+		g.log.Warn("calls were cut off", "calls", left.Calls, "streams", left.Streams, "tunnels", left.Tunnels, "connections", left.Connections,
+			"after", g.patience.String(), "remedy", "none if these were streams or tunnels that pass through; else see in the log which upstream is slow")
+	}
+	if err != nil || cut != nil {
+		_ = srv.Close()
+		g.handler.Cut()
+	}
+	return cut
+}
+
 // remains are what a drain found under way in the end.
 type remains struct{ proxy.InFlight }
 
 func (r remains) cut(after time.Duration) error {
-	if r.Calls == 0 {
+	if r.Calls == 0 && r.Tunnels == 0 {
 		return nil
 	}
-	return fmt.Errorf("calls were still under way after %s and were cut off: %d, of them %d streams", after, r.Calls, r.Streams)
+	return fmt.Errorf("calls were still under way after %s and were cut off: %d, of them %d streams; tunnels: %d, of them %d that pass through",
+		after, r.Calls, r.Streams, r.Tunnels, r.Through)
 }
 
-// await returns what is left when all calls have ended, or ctx has. Shutdown
-// does not wait for connections that switched to another protocol.
+// await returns what is left when all calls and tunnels have ended, or ctx has.
+// Shutdown does not wait for connections that switched to another protocol.
 func (g *gateway) await(ctx context.Context) remains {
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
 	for {
 		now := remains{g.handler.InFlight()}
-		if now.Calls == 0 {
+		if now.Calls == 0 && now.Tunnels == 0 {
 			return now
 		}
 		select {

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-13b04e61/gateway/admin"
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/certs"
+	"github.com/seed-13b04e61/gateway/proxy"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/spf13/cobra"
 )
@@ -185,7 +186,9 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 	g.hop.forbid(tcpAddresses(g.proxyL, g.adminL, g.healthL))
 	begin()
 	window := admin.New(g.engine, g.metrics.Handler(), func(detail string) { log.Debug("admin", "detail", detail) })
-	g.open(g.secured(g.handler.NewServer()), g.handler.Listener(g.proxyL))
+	srv := g.secured(g.handler.NewServer())
+	proxy.AllowPlainHTTP2(srv, g.proxyL.Addr())
+	g.open(srv, g.handler.Listener(g.proxyL))
 	g.open(window.Server(), g.adminL)
 	g.open(window.HealthServer(), g.healthL)
 	g.warm()

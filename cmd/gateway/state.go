@@ -72,7 +72,7 @@ func roleRemark(c *routes.Credential, t tokens.Token) string {
 // state is what the gauges show.
 func (e *engine) state() audit.State {
 	entries, bytes := e.store.Stats()
-	s := audit.State{CacheEntries: entries, CacheBytes: bytes}
+	s := audit.State{CacheEntries: entries, CacheBytes: bytes, Tunnels: e.handler.InFlight().Tunnels}
 	seen := map[audit.TokenState]bool{}
 	g := e.gate.Load()
 	for _, r := range g.Table().Routes {
