@@ -110,9 +110,9 @@ func plainName(e string) bool {
 	return e != "" && !strings.ContainsAny(e, "*/:[]") && e[0] != '.'
 }
 
-// covers tells whether some client would take entry for an exception of one of
+// bypassedBy tells whether some client would take entry for an exception of one of
 // the hosts of h. It goes by the broadest reading of each form.
-func covers(entry string, h routes.HostPattern) bool {
+func bypassedBy(entry string, h routes.HostPattern) bool {
 	entry = strings.ToLower(entry)
 	if host, port, err := net.SplitHostPort(entry); err == nil {
 		if port != fmt.Sprint(h.Port) {
@@ -149,21 +149,21 @@ func bypasses(x exceptions, t *routes.Table) []string {
 		var hosts []string
 		for _, r := range t.Routes {
 			for _, h := range r.Hosts {
-				if name := strings.TrimSuffix(h.String(), ":443"); covers(e, h) && !slices.Contains(hosts, name) {
+				if name := strings.TrimSuffix(h.String(), ":443"); bypassedBy(e, h) && !slices.Contains(hosts, name) {
 					hosts = append(hosts, name)
 				}
 			}
 		}
 		if len(hosts) > 0 {
 			out = append(out, fmt.Sprintf("NO_PROXY has %q, which covers %s of routes.yaml: calls there go past the gateway and get no token; take it out of NO_PROXY and no_proxy",
-				clip(e), shortList(hosts)))
+				clip(e), someOf(hosts)))
 		}
 	}
 	return out
 }
 
-// shortList names a few.
-func shortList(names []string) string {
+// someOf names a few.
+func someOf(names []string) string {
 	const most = 5
 	if n := len(names) - most; n > 0 {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n)

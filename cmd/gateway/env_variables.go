@@ -53,12 +53,12 @@ const (
 
 // bundleVariables name files that replace a program's roots, so that they have
 // to hold all of them: OpenSSL, Go and .NET; Python's requests; curl; git; pip;
-// cargo; AWS; gRPC; npm; Ruby's bundler; Google Cloud; Perl; Deno; httplib2.
+// cargo; AWS; gRPC; npm; Bundler; Google Cloud; Perl; Deno; httplib2; Nix.
 func bundleVariables() []string {
 	return []string{
 		"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "CARGO_HTTP_CAINFO",
 		"AWS_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "npm_config_cafile", "BUNDLE_SSL_CA_CERT",
-		"CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", "PERL_LWP_SSL_CA_FILE", "DENO_CERT", "HTTPLIB2_CA_CERTS",
+		"CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", "PERL_LWP_SSL_CA_FILE", "DENO_CERT", "HTTPLIB2_CA_CERTS", "NIX_SSL_CERT_FILE",
 	}
 }
 

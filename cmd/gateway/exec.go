@@ -215,7 +215,7 @@ func (f execFlags) mayBe(t *routes.Table) error {
 	case f.as == "":
 		return fmt.Errorf("%s names callers; say which of them the program is: --as %s", t.Name, names[0])
 	case !slices.Contains(names, f.as):
-		return fmt.Errorf("--as %s: %s names no such caller; its callers are %s", f.as, t.Name, shortList(names))
+		return fmt.Errorf("--as %s: %s names no such caller; its callers are %s", f.as, t.Name, someOf(names))
 	}
 	return nil
 }

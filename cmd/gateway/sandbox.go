@@ -51,6 +51,7 @@ exits with 0 only if every one held.`,
 	cmd.Flags().StringVar(&f.fail, "fail", "", "begin in trouble: "+strings.Join(sandbox.Troubles(), ", "))
 	_ = cmd.RegisterFlagCompletionFunc("fail", cobra.FixedCompletions(sandbox.Troubles(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	cmd.Flags().BoolVar(&f.once, "once", false, "run the tour, check each step, and exit")
+	cmd.AddCommand(newApp(s))
 	return cmd
 }
 
