@@ -285,14 +285,10 @@ func TestOnlyTheChildsKeyOpensItsGateway(t *testing.T) {
 
 func TestTheChildIsTheCallerThatAsNames(t *testing.T) {
 	sum := sha256.Sum256([]byte("the key of the file"))
-	dir := execFolder(t, execRoutes+"  - {name: other, hosts: [other.example.com], scope: y, callers: [b]}\n"+
-		"callers: {a: {uid: 4000000}, b: {api_key: {sha256: "+hex.EncodeToString(sum[:])+"}}}\n")
 	text := strings.Replace(execRoutes, "routes: [{name: api, hosts: [api.example.com], scope: x}]\n", "", 1) +
 		"callers: {a: {uid: 4000000}, b: {api_key: {sha256: " + hex.EncodeToString(sum[:]) + "}}}\n" +
 		"routes:\n  - {name: api, hosts: [api.example.com], scope: x, callers: [a]}\n  - {name: other, hosts: [other.example.com], scope: y, callers: [b]}\n"
-	if err := os.WriteFile(filepath.Join(dir, "routes.yaml"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dir := execFolder(t, text)
 	// A call that is admitted fails for want of a token, which nobody gives here.
 	for as, want := range map[string][2]string{"a": {"503 token_unavailable", "403 caller_forbidden"}, "b": {"403 caller_forbidden", "503 token_unavailable"}} {
 		for i, host := range []string{"api", "other"} {
