@@ -55,12 +55,6 @@ type engine struct {
 // same. The listen section is not its affair. An error means that it cannot be
 // known who calls.
 func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
-	return newPrivateEngine(file, log, nil)
-}
-
-// newPrivateEngine is newEngine for a gateway that brings along what others
-// take from their file; own may be nil.
-func newPrivateEngine(file *routes.File, log *audit.Log, own *private) (*engine, []notice, error) {
 	e := &engine{log: log, file: file}
 	table := file.Table()
 	e.callers = gate.NewIdentifier(gate.IdentifierOptions{Dialer: &e.hop, Log: log.Warn})
@@ -76,14 +70,9 @@ func newPrivateEngine(file *routes.File, log *audit.Log, own *private) (*engine,
 		return nil, nil, err
 	}
 	e.store = store
-	records := log.Out()
-	var certifier proxy.Certifier
-	if own != nil {
-		records, certifier = own.trail, own.ca
-	}
-	e.trail = audit.NewTrail(audit.TrailConfig{Out: records, Log: log, Lost: e.metrics.AuditLost})
+	e.trail = audit.NewTrail(audit.TrailConfig{Out: log.Out(), Log: log, Lost: e.metrics.AuditLost})
 	e.handler = proxy.New(proxy.Config{
-		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers, Certifier: certifier,
+		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers,
 	})
 	notices := e.apply(table)
 	e.metrics.Reloaded(true)

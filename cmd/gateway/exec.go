@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -147,11 +148,14 @@ func (f execFlags) run(ctx context.Context, c program, environ []string, s std) 
 		return err
 	}
 	defer t.remove()
-	g, err := startPrivate(file, log, private{ca: ca, trail: f.trail(out), prepare: t.follow})
+	g, err := startPrivate(file, log, ca)
 	if err != nil {
 		return err
 	}
 	defer g.Close()
+	if err := t.follow(g.engine); err != nil {
+		return err
+	}
 	e := f.surround(file.Table(), environ, shown(g.proxyL), key)
 	for _, w := range append(t.warnings, e.remarks(ctx, c, file.Table())...) {
 		fmt.Fprintf(s.err, "gateway exec: warning: %s\n", w)
@@ -223,7 +227,7 @@ func (f execFlags) mayBe(t *routes.Table) error {
 // openLog is where the gateway's log goes: never to the child's stdout.
 func (f execFlags) openLog(stderr io.Writer) (io.Writer, func(), error) {
 	if f.logFile == "" {
-		return stderr, func() {}, nil
+		return withoutRecords{stderr}, func() {}, nil
 	}
 	file, err := os.OpenFile(f.logFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -232,21 +236,24 @@ func (f execFlags) openLog(stderr io.Writer) (io.Writer, func(), error) {
 	return file, func() { _ = file.Close() }, nil
 }
 
-// trail is where audit records go when the file names no place for them. On
-// stderr they would drown what the child says.
-func (f execFlags) trail(log io.Writer) io.Writer {
-	if f.logFile == "" {
-		return io.Discard
+// withoutRecords passes a log on without the audit records that go where it
+// goes when routes.yaml names no place for them: on a terminal they would drown
+// what the child says.
+type withoutRecords struct{ to io.Writer }
+
+func (w withoutRecords) Write(line []byte) (int, error) {
+	if bytes.HasPrefix(line, []byte(`{"kind":"audit"`)) {
+		return len(line), nil
 	}
-	return log
+	return w.to.Write(line)
 }
 
 // startPrivate opens a proxy port for one program on this machine, and no other
 // door.
-func startPrivate(file *routes.File, log *audit.Log, own private) (*gateway, error) {
-	g, err := start(file, doors{Listen: routes.Listen{Proxy: privateAddress()}, private: &own}, log)
+func startPrivate(file *routes.File, log *audit.Log, ca *certs.CA) (*gateway, error) {
+	g, err := start(file, doors{Listen: routes.Listen{Proxy: privateAddress()}, ca: ca}, log)
 	if errors.Is(err, syscall.EADDRNOTAVAIL) {
-		return start(file, doors{Listen: routes.Listen{Proxy: "127.0.0.1:0"}, private: &own}, log)
+		return start(file, doors{Listen: routes.Listen{Proxy: "127.0.0.1:0"}, ca: ca}, log)
 	}
 	return g, err
 }

@@ -84,10 +84,11 @@ Exit codes: 0 fine, 1 it ran and the answer is no, 2 usage.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.AddCommand(newExec(s), newEnv(s))
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.PersistentFlags().String("config", "", "routes.yaml (default $GATEWAY_CONFIG, ./routes.yaml, /etc/gateway/routes.yaml)")
-	root.AddCommand(newServe(s), newExec(s), newEnv(s), newCheck(s), newExplain(s), newToken(s), newReload(s), newPurge(s),
+	root.AddCommand(newServe(s), newCheck(s), newExplain(s), newToken(s), newReload(s), newPurge(s),
 		newKeygen(s), newSandbox(s), newHealth(s), newInit(s), newPresets(s), newSchema(s), newCompletion(s), newVersion(s))
 	return root
 }

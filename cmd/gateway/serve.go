@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/seed-13b04e61/gateway/admin"
 	"github.com/seed-13b04e61/gateway/audit"
-	"github.com/seed-13b04e61/gateway/certs"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/spf13/cobra"
 )
@@ -34,15 +32,6 @@ type doors struct {
 	routes.Listen
 	anonymous bool          // strangers off loopback are meant
 	delay     time.Duration // between saying not ready and taking no more calls
-	private   *private      // nil: what runs is a gateway for many
-}
-
-// private is what a gateway for one program has that others take from their
-// file.
-type private struct {
-	ca      *certs.CA
-	trail   io.Writer                 // for audit records that the file names no place for
-	prepare func(*routes.Table) error // before a table is put in force in another's place
 }
 
 func newServe(s std) *cobra.Command {
@@ -139,9 +128,6 @@ func (d doors) mayServe(t *routes.Table) error {
 		return fmt.Errorf("listen.admin %s is off loopback and there is no listen.admin_key\n"+
 			"   set listen.admin_key: {file: …}, or offer health and metrics alone by listen.health", d.Admin)
 	}
-	if d.private != nil {
-		return d.private.prepare(t)
-	}
 	return nil
 }
 
@@ -179,7 +165,7 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 	}
 	g.closeWatch = stop
 	var notices []notice
-	if g.engine, notices, err = newPrivateEngine(file, log, d.private); err != nil {
+	if g.engine, notices, err = newEngine(file, log); err != nil {
 		stop()
 		g.closeListeners()
 		return nil, fmt.Errorf("refusing to start: %w", err)

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 
 	"github.com/seed-13b04e61/gateway/certs"
-	"github.com/seed-13b04e61/gateway/routes"
 )
 
 // trustFolder is a folder of certificates, and of no key, by which a child
@@ -52,16 +51,19 @@ func (t *trustFolder) storeFile() string {
 	return filepath.Join(t.dir, "trust.p12")
 }
 
-// follow has the CA sign for the hosts of a table that is about to be in force.
-// Where that takes a new CA, programs that the child starts from then on trust
-// it; those that run have read the one before, which goes on signing for the
-// hosts that it was made for.
-func (t *trustFolder) follow(table *routes.Table) error {
-	renewed, err := t.ca.Use(table.InterceptedHosts())
-	if err != nil || !renewed {
-		return err
+// follow has the files follow e's CA. When a reload brings hosts that it was not
+// made for, programs that the child starts from then on trust the new root;
+// those that run have read the one before, which goes on signing for the hosts
+// that it was made for.
+func (t *trustFolder) follow(e *engine) error {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	e.rooted = func() {
+		if err := t.write(); err != nil {
+			e.report(notice{text: err.Error(), remedy: "run CMD anew once there is room in its temporary folder", alarm: true})
+		}
 	}
-	return t.write()
+	return t.write() // a reload may have come before
 }
 
 // write puts the CA as it is now into the files, each at once: a child that
