@@ -80,7 +80,7 @@ func (x exceptions) java() string {
 		switch {
 		case e == "*":
 			add(e)
-		case ipErr == nil && ip.IsLoopback():
+		case e == "localhost", ipErr == nil && ip.IsLoopback(): // they are there
 		case ipErr == nil && ip.Is6():
 			add("[" + ip.String() + "]")
 		case ipErr == nil:

@@ -40,6 +40,8 @@ type reach struct {
 	// bundle is all roots with it, store the same for Java.
 	ca, bundle, store string
 	java              bool
+	// wgetrc is a file for wget, which reads no variable for its roots; "" for none.
+	wgetrc string
 	// identity: routes hand out placeholders to this caller.
 	identity  bool
 	inherited lookup // what the program would have otherwise
@@ -49,6 +51,7 @@ type reach struct {
 const (
 	nodeExtra   = "NODE_EXTRA_CA_CERTS"
 	javaOptions = "JAVA_TOOL_OPTIONS"
+	wgetFile    = "WGETRC"
 )
 
 // bundleVariables name files that replace a program's roots, so that they have
@@ -88,6 +91,9 @@ func (r reach) variables() []variable {
 	}
 	if r.bundle != "" {
 		set(r.bundle, bundleVariables()...)
+	}
+	if r.wgetrc != "" {
+		set(r.wgetrc, wgetFile)
 	}
 	if r.java {
 		set(r.javaOptions(bypassed), javaOptions)

@@ -36,7 +36,7 @@ func (f execFlags) surround(t *routes.Table, environ []string, address string, k
 
 // childEnviron is the child's environment, for the certificates in t.
 func (s surroundings) childEnviron(t *trustFolder) []string {
-	s.ca, s.bundle, s.store = t.caFile(), t.bundleFile(), t.storeFile()
+	s.ca, s.bundle, s.store, s.wgetrc = t.caFile(), t.bundleFile(), t.storeFile(), t.wgetFile()
 	if extra, _ := s.inherited(nodeExtra); extra != "" {
 		s.ca = t.bundleFile() // which holds those too
 	}

@@ -19,6 +19,7 @@ type trustFolder struct {
 	dir      string
 	ca       *certs.CA
 	others   []*x509.Certificate // that the child would trust without the gateway
+	wgetrc   []byte              // what the child's wget would read without
 	java     bool
 	warnings []string
 }
@@ -27,6 +28,7 @@ type trustFolder struct {
 func newTrustFolder(env lookup, ca *certs.CA, java bool) (*trustFolder, error) {
 	t := &trustFolder{ca: ca, java: java}
 	t.gather(env)
+	t.readWget(env)
 	var err error
 	if t.dir, err = os.MkdirTemp("", "gateway-exec-"); err != nil {
 		return nil, fmt.Errorf("no folder for the certificates that CMD has to trust: %w; set TMPDIR to a folder that can be written", err)
@@ -42,6 +44,8 @@ func (t *trustFolder) remove() { _ = os.RemoveAll(t.dir) }
 
 func (t *trustFolder) caFile() string     { return filepath.Join(t.dir, "ca.pem") }
 func (t *trustFolder) bundleFile() string { return filepath.Join(t.dir, "bundle.pem") }
+
+func (t *trustFolder) wgetFile() string { return filepath.Join(t.dir, "wgetrc") }
 
 // storeFile is for Java; "" for a child that runs none.
 func (t *trustFolder) storeFile() string {
@@ -69,7 +73,8 @@ func (t *trustFolder) follow(e *engine) error {
 // write puts the CA as it is now into the files, each at once: a child that
 // reads them finds one state or the other.
 func (t *trustFolder) write() error {
-	files := map[string][]byte{t.caFile(): t.ca.RootPEM(), t.bundleFile(): t.ca.Bundle(t.others)}
+	files := map[string][]byte{t.caFile(): t.ca.RootPEM(), t.bundleFile(): t.ca.Bundle(t.others),
+		t.wgetFile(): fmt.Appendf(nil, "%s\nca_certificate = %s\n", t.wgetrc, t.bundleFile())}
 	if t.java {
 		store, err := t.ca.TrustStore(t.others, certs.TrustStorePassword)
 		if err != nil {
@@ -118,6 +123,31 @@ func (t *trustFolder) gather(env lookup) {
 			continue
 		}
 		add(roots)
+	}
+}
+
+// maxWget bounds a wgetrc, in bytes.
+const maxWget = 256 << 10
+
+// readWget reads the file that wget would: WGETRC, else .wgetrc at home. No
+// variable adds to it.
+func (t *trustFolder) readWget(env lookup) {
+	path, named := env(wgetFile)
+	if home, _ := env("HOME"); !named && home != "" {
+		path = filepath.Join(home, ".wgetrc")
+	}
+	info, err := os.Stat(path)
+	if path == "" || errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxWget) {
+		err = errors.New("it is no file, or too large for one")
+	}
+	if err == nil {
+		t.wgetrc, err = os.ReadFile(path)
+	}
+	if err != nil {
+		t.warnings = append(t.warnings, fmt.Sprintf("%s, wget's settings, cannot be read: wget goes without them", clip(path)))
 	}
 }
 
