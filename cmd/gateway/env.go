@@ -183,7 +183,7 @@ func (f envFlags) proxyURL(table *routes.Table) (*url.URL, error) {
 // listenURL is how programs call a gateway that listens as l says.
 func listenURL(l routes.Listen) (*url.URL, error) {
 	host, port, err := net.SplitHostPort(l.Proxy)
-	if err != nil {
+	if err != nil || strings.HasPrefix(l.Proxy, "unix:") {
 		return nil, fmt.Errorf("listen.proxy is %s, which programs cannot have as their proxy; name a port by --proxy http://HOST:PORT", l.Proxy)
 	}
 	u := &url.URL{Scheme: "http", Host: l.Proxy}
