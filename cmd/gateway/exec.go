@@ -97,6 +97,14 @@ for a gateway that cannot start: then CMD is not run.`,
 type program struct {
 	path string
 	args []string
+	out  *os.File // nil: this process's stdout
+}
+
+func (p program) stdout() *os.File {
+	if p.out != nil {
+		return p.out
+	}
+	return os.Stdout
 }
 
 func findProgram(args []string) (program, error) {
@@ -108,7 +116,7 @@ func findProgram(args []string) (program, error) {
 		}
 		return program{}, fmt.Errorf("%s: %w; nothing was run", args[0], err)
 	}
-	return program{path, args}, nil
+	return program{path: path, args: args}, nil
 }
 
 // exitStatusOf is that of a program that could not be run.

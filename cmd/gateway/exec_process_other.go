@@ -27,7 +27,7 @@ func (o overheard) close() { signal.Stop(o.pass) }
 // When ctx ends, it is killed.
 func (p program) run(ctx context.Context, environ []string, _ overheard) (int, error) {
 	cmd := exec.CommandContext(ctx, p.path, p.args[1:]...)
-	cmd.Args, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = p.args, environ, os.Stdin, os.Stdout, os.Stderr
+	cmd.Args, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = p.args, environ, os.Stdin, p.stdout(), os.Stderr
 	err := cmd.Run()
 	var ended *exec.ExitError
 	if errors.As(err, &ended) {

@@ -59,7 +59,7 @@ func (p program) run(ctx context.Context, environ []string, o overheard) (int, e
 	defer tty.close()
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(attr)
-	cmd := &exec.Cmd{Path: p.path, Args: p.args, Env: environ, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, SysProcAttr: attr}
+	cmd := &exec.Cmd{Path: p.path, Args: p.args, Env: environ, Stdin: os.Stdin, Stdout: p.stdout(), Stderr: os.Stderr, SysProcAttr: attr}
 	if err := cmd.Start(); err != nil {
 		var failed *os.PathError
 		if errors.As(err, &failed) {
