@@ -77,7 +77,7 @@ func execProcess(t *testing.T, dir string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// running is a started gateway exec whose child is a witness that is ready.
+// running is a started gateway exec whose child is ready.
 type running struct {
 	*exec.Cmd
 	stdin io.WriteCloser
@@ -86,7 +86,13 @@ type running struct {
 
 func startWitness(t *testing.T, dir string) *running {
 	t.Helper()
-	cmd := execProcess(t, dir, "--", "witness")
+	return startChild(t, dir, "--", "witness")
+}
+
+// startChild returns once the child has said that it is ready.
+func startChild(t *testing.T, dir string, args ...string) *running {
+	t.Helper()
+	cmd := execProcess(t, dir, args...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
