@@ -13,10 +13,9 @@ import (
 // what its environment says.
 func newApp(s std) *cobra.Command {
 	return &cobra.Command{
-		Use:    "app URL",
-		Short:  "Make one call as an app would, by the variables of the environment, and print status and answer",
-		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Use:   "app URL",
+		Short: "Make one call as an app would, by the variables of the environment, and print status and answer",
+		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, args[0], nil)
 			if err != nil {

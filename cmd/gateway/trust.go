@@ -112,11 +112,13 @@ func (t *trustFolder) gather(env lookup) {
 		system = builtIn()
 	}
 	add(system)
+	read := map[string]bool{"": true} // most often all variables name one file
 	for _, name := range append(bundleVariables(), nodeExtra) {
 		path, _ := env(name)
-		if path == "" {
+		if read[path] {
 			continue
 		}
+		read[path] = true
 		roots, _, err := certs.SystemRoots(only("SSL_CERT_FILE", path))
 		if err != nil {
 			t.warnings = append(t.warnings, fmt.Sprintf("%s names %s, which is no file of PEM certificates: what it was to add is not trusted; unset it, or mend it", name, clip(path)))
