@@ -46,7 +46,7 @@ var homes = map[string][]string{
 	"golang.org/x/net":                       {"routes"},
 	"software.sslmate.com/src/go-pkcs12":     {"authority", "certs"},
 	"github.com/youmark/pkcs8":               {"authority"},
-	"golang.org/x/sys":                       {"gate"},
+	"golang.org/x/sys":                       {"gate", "cmd/gateway"},
 	"golang.org/x/crypto/x509roots/fallback": {"cmd/gateway"},
 }
 

@@ -39,6 +39,8 @@ type parser struct {
 	spent    int   // comparisons made for remarks, see maxSpent
 
 	merged int // keys that << has brought in so far, see maxMerged
+
+	variables []string // that secrets are read from, each once
 }
 
 // entry is a key with its value; the zero entry is an absent key.

@@ -69,7 +69,8 @@ type File struct {
 	path    string
 	env     Env
 	opts    []Option
-	loading sync.Mutex // one Reload at a time
+	derive  func(*Table) *Table // nil: as it is read
+	loading sync.Mutex          // one Reload at a time
 	table   atomic.Pointer[Table]
 }
 
@@ -95,6 +96,9 @@ func (f *File) Reload() (*Table, error) {
 	t, err := Load(f.path, f.env, f.opts...)
 	if err != nil {
 		return nil, err
+	}
+	if f.derive != nil {
+		t = f.derive(t)
 	}
 	f.table.Store(t)
 	return t, nil

@@ -58,7 +58,7 @@ func parseIn(in input, env Env, opts []Option) (*Table, error) {
 	sortMistakes(p.warnings)
 	t.Warnings = p.warnings
 	t.index = newIndex(t.Routes)
-	t.path = in.name
+	t.path, t.variables = in.name, p.variables
 	return t, nil
 }
 

@@ -3,6 +3,7 @@ package routes
 import (
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/seed-13b04e61/gateway/secrets"
@@ -50,6 +51,9 @@ func (p *parser) reference(kind string, e entry, where place) secrets.Ref {
 		return secrets.Ref{File: p.resolvePath(v)}
 	case !variableName.MatchString(v):
 		return refuse("env wants the name of a variable: letters, digits and _")
+	}
+	if !slices.Contains(p.variables, v) {
+		p.variables = append(p.variables, v)
 	}
 	return secrets.Ref{Env: v}
 }

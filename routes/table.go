@@ -30,8 +30,9 @@ type Table struct {
 	Log       Log
 	Warnings  []Mistake // lints that do not refuse the file
 
-	index index  // built by Parse
-	path  string // of the file, for Files
+	index     index    // built by Parse
+	path      string   // of the file, for Files
+	variables []string // of SecretVariables
 }
 
 // Listen is the section that needs a restart to change.

@@ -54,11 +54,14 @@ func run(ctx context.Context, args []string, s std) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var refused *refusedError
+	var status exitStatus
 	switch {
 	case err == nil:
 		return exitFine
 	case errors.Is(err, errNo):
 		return exitNo
+	case errors.As(err, &status):
+		return int(status)
 	case errors.As(err, &refused):
 		fmt.Fprintln(s.err, refused.Error())
 		return exitNo
@@ -81,6 +84,7 @@ Exit codes: 0 fine, 1 it ran and the answer is no, 2 usage.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.AddCommand(newExec(s), newEnv(s))
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.PersistentFlags().String("config", "", "routes.yaml (default $GATEWAY_CONFIG, ./routes.yaml, /etc/gateway/routes.yaml)")

@@ -25,6 +25,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"gateway": func() { os.Exit(run(context.Background(), os.Args[1:], std{os.Stdout, os.Stderr})) },
+		"witness": witness,
 	})
 }
 

@@ -51,6 +51,7 @@ exits with 0 only if every one held.`,
 	cmd.Flags().StringVar(&f.fail, "fail", "", "begin in trouble: "+strings.Join(sandbox.Troubles(), ", "))
 	_ = cmd.RegisterFlagCompletionFunc("fail", cobra.FixedCompletions(sandbox.Troubles(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	cmd.Flags().BoolVar(&f.once, "once", false, "run the tour, check each step, and exit")
+	cmd.AddCommand(newApp(s))
 	return cmd
 }
 
@@ -120,6 +121,7 @@ credentials:
 routes:
   - preset: graph
     upstream: %s
+intercept: {ca_dir: ca}
 log: {debug_headers: true}
 `, f.listen, f.admin, sandbox.TenantDomain, sandbox.ClientID, sc.world.Entra.URL(), sc.world.Graph.URL())
 	path := filepath.Join(sc.dir, "routes.yaml")
@@ -159,7 +161,7 @@ func (sc *scene) close() {
 
 // greet says what runs and what to try; trouble is the one that it begins with.
 func (sc *scene) greet(trouble string, s std) {
-	at := shown(sc.gateway.proxyL)
+	at, file := shown(sc.gateway.proxyL), filepath.Join(sc.dir, "routes.yaml")
 	fmt.Fprintf(s.err, `A small Entra, a small Graph and the gateway are running. Nothing you type below
 holds a token; the gateway adds it. Its routes.yaml is %s
 
@@ -167,6 +169,8 @@ Paste into another terminal:
 
   curl -s http://%s/graph/v1.0/users
   http_proxy=http://%s curl -s http://graph.microsoft.com/v1.0/users
+  https_proxy=http://%s curl -s --cacert %s https://graph.microsoft.com/v1.0/users
+  gateway exec --config %s -- curl -s https://graph.microsoft.com/v1.0/users
   curl -s http://%s/graph/v1.0/reports/getOffice365ActiveUserDetail
   http_proxy=http://%s curl -si http://example.com/
   curl -s http://%s/readyz
@@ -174,7 +178,7 @@ Paste into another terminal:
 Type a trouble and Enter to see what it looks like from the app's side:
   %s; recover ends it. Ctrl-C ends all.
 
-`, filepath.Join(sc.dir, "routes.yaml"), at, at, at, at, shown(sc.gateway.adminL), strings.Join(sandbox.Troubles(), ", "))
+`, file, at, at, at, filepath.Join(sc.dir, "ca", "root.pem"), file, at, at, shown(sc.gateway.adminL), strings.Join(sandbox.Troubles(), ", "))
 	if trouble != "" {
 		fmt.Fprintln(s.err, difficulties()[trouble].lines(trouble, at))
 	}

@@ -3,11 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,7 +23,7 @@ import (
 // address and no credential.
 type tourist struct {
 	*scene
-	client, proxied *http.Client
+	client, proxied *http.Client // the second goes through the gateway, and trusts its CA
 	base            string
 }
 
@@ -41,10 +45,15 @@ func (sc *scene) tour(ctx context.Context, trouble string, s std) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	at := &url.URL{Scheme: "http", Host: shown(sc.gateway.proxyL)}
+	roots := x509.NewCertPool()
+	for _, root := range sc.gateway.ca.Roots() {
+		roots.AddCert(root)
+	}
+	through := &http.Transport{Proxy: http.ProxyURL(at), TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
 	t := &tourist{
 		scene: sc, base: at.String(),
 		client:  &http.Client{Transport: &http.Transport{Proxy: nil}, CheckRedirect: stay},
-		proxied: &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(at)}, CheckRedirect: stay},
+		proxied: &http.Client{Transport: through, CheckRedirect: stay},
 	}
 	defer t.client.CloseIdleConnections()
 	defer t.proxied.CloseIdleConnections()
@@ -74,10 +83,10 @@ func (sc *scene) tour(ctx context.Context, trouble string, s std) error {
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // call makes one call; target is a path of the reverse door, or an absolute
-// URL that goes through the gateway as HTTP_PROXY.
+// URL that goes through the gateway as HTTP_PROXY or HTTPS_PROXY.
 func (t *tourist) call(ctx context.Context, method, target string, body []byte) (answered, error) {
 	client, to := t.client, t.base+target
-	if strings.HasPrefix(target, "http://") {
+	if !strings.HasPrefix(target, "/") {
 		client, to = t.proxied, target
 	}
 	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
@@ -131,7 +140,10 @@ func goodSteps() []step {
 		{"the same through http_proxy, by the URL of Graph itself", func(ctx context.Context, t *tourist) error {
 			return t.users(ctx, "http://graph.microsoft.com/v1.0/users?$select=displayName&$top=3")
 		}},
-		{"both took one token request, and nothing reached Graph without a token", func(_ context.Context, t *tourist) error {
+		{"the same through https_proxy, by https: the app trusts the gateway's CA, and keeps its URL", func(ctx context.Context, t *tourist) error {
+			return t.users(ctx, "https://graph.microsoft.com/v1.0/users?$top=3")
+		}},
+		{"all took one token request, and nothing reached Graph without a token", func(_ context.Context, t *tourist) error {
 			return t.counted(1)
 		}},
 		{"a revoked token's 401 is healed by one forced refresh; the app sees 200", func(ctx context.Context, t *tourist) error {
@@ -154,6 +166,9 @@ func goodSteps() []step {
 				return err
 			}
 			return t.counted(3)
+		}},
+		{"gateway exec runs a program that knows nothing of all this, and its calls bring users too", func(ctx context.Context, t *tourist) error {
+			return t.executed(ctx)
 		}},
 	}
 }
@@ -198,19 +213,55 @@ func (t *tourist) users(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
+	if a.header.Get("Authorization") != "" {
+		return fmt.Errorf("the answer holds a token")
+	}
+	return people(a.body)
+}
+
+// people looks for users in an answer, and for tokens nowhere.
+func people(body []byte) error {
 	var page struct {
 		Value []struct{ DisplayName string }
 	}
-	if err := json.Unmarshal(a.body, &page); err != nil {
+	if err := json.Unmarshal(body, &page); err != nil {
 		return err
 	}
 	if len(page.Value) == 0 || page.Value[0].DisplayName == "" {
 		return fmt.Errorf("the answer holds no users")
 	}
-	if a.header.Get("Authorization") != "" || bytes.Contains(a.body, []byte("eyJ")) {
+	if bytes.Contains(body, []byte("eyJ")) {
 		return fmt.Errorf("the answer holds a token")
 	}
 	return nil
+}
+
+// executed has a program of its own make a call, as gateway exec runs it: it is
+// this one, as an app.
+func (t *tourist) executed(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer read.Close()
+	var errs bytes.Buffer
+	said := make(chan []byte, 1)
+	go func() { // ends when the program and this function have closed their ends
+		b, _ := io.ReadAll(read) // what is missing is missed below
+		said <- b
+	}()
+	app := program{path: self, args: []string{"gateway", "sandbox", "app", "https://graph.microsoft.com/v1.0/users"}, out: write}
+	err = execFlags{config: config{path: filepath.Join(t.dir, "routes.yaml")}}.run(ctx, app, os.Environ(), std{io.Discard, &errs})
+	_ = write.Close() // or the reader would wait
+	status, body, _ := bytes.Cut(<-said, []byte("\n"))
+	if err != nil || !bytes.HasPrefix(status, []byte("200 ")) {
+		return fmt.Errorf("the program says %q and ends with %v: %s", status, err, &errs)
+	}
+	return people(body)
 }
 
 // counted compares what Entra and Graph saw since the start.
