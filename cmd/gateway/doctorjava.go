@@ -1,0 +1,60 @@
+package main
+
+import (
+	"strings"
+)
+
+// javaVars are where a JVM finds options beside its command line; of two that
+// say the same the later one wins. Java knows no proxy variable.
+func javaVars() []string { return []string{"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"} }
+
+// javaProperty is the value of -Dname=… in those variables, and which of them
+// has it.
+func (d *doctor) javaProperty(name string) (value, variable string) {
+	for _, v := range javaVars() {
+		for _, word := range javaWords(d.value(v)) {
+			if rest, ok := strings.CutPrefix(word, "-D"+name+"="); ok {
+				value, variable = rest, v
+			}
+		}
+	}
+	return value, variable
+}
+
+// javaWords splits options as the JVM does: at white space, but not inside
+// quotes, which are taken away.
+func javaWords(s string) []string {
+	var out []string
+	var word strings.Builder
+	var quote rune
+	for _, r := range s + " " {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote == 0 && (r == '"' || r == '\''):
+			quote = r
+		case quote == 0 && (r == ' ' || r == '\t' || r == '\n' || r == '\r'):
+			if word.Len() > 0 {
+				out = append(out, word.String())
+				word.Reset()
+			}
+		default:
+			word.WriteRune(r)
+		}
+	}
+	return out
+}
+
+// checkJavaOptions looks at what a JVM is told of a proxy.
+func (d *doctor) checkJavaOptions() {
+	host, from := d.javaProperty("https.proxyHost")
+	if from == "" {
+		return // the runtimes' check says so if there is a Java
+	}
+	port, _ := d.javaProperty("https.proxyPort")
+	if port == "" {
+		d.warn(checkVariables, from, "https.proxyHost is set without https.proxyPort, so Java takes port 443", "add -Dhttps.proxyPort=PORT")
+		return
+	}
+	d.ok(checkVariables, from, "Java calls through "+host+":"+port)
+}
