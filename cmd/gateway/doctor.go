@@ -81,7 +81,7 @@ also looks at that file and the folder of the CA.
 HOST is what the app calls; without one, the hosts of routes.yaml if there is
 one, else graph.microsoft.com. The runtimes call https://HOST/.gateway/ping through the
 proxy, which the gateway answers itself: nothing reaches an API. Exit code 1: at
-least one finding is NO.`,
+least one finding is NO; one about a runtime that the app does not use does no harm.`,
 		ValidArgsFunction: completeHosts,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d := &doctor{env: os.LookupEnv, environ: os.Environ(), patience: probePatience}
@@ -166,7 +166,11 @@ func (d *doctor) chooseHosts(table *routes.Table) {
 			d.warn(checkFile, "", fmt.Sprintf("only the first %d of %d hosts of routes.yaml are examined", maxHosts, n), "name others: gateway doctor HOST...")
 		}
 	}
-	if len(d.hosts) == 0 {
+	switch {
+	case len(d.hosts) > 0:
+	case table != nil && len(table.Routes) > 0:
+		d.warn(checkTunnel, "", "routes.yaml names no host in full, so none was examined", "name one: gateway doctor HOST")
+	default:
 		d.hosts = []routes.Authority{{Host: "graph.microsoft.com", Port: 443}}
 	}
 	seen := map[routes.Authority]bool{}

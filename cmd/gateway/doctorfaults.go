@@ -72,17 +72,22 @@ var (
 	answerID   = regexp.MustCompile(`(?im)(^|\s)gateway-request-id: *\S+`)
 )
 
-// answeredWith is the status of the gateway's answer in out, or "": git tells of
-// the tunnel's first, so the last status counts.
+// answeredWith is the status of the gateway's answer in out, or "". git tells
+// of the answers to CONNECT before it, a 407 among them, so the last counts.
 func answeredWith(out string) string {
 	if m := answerLine.FindStringSubmatch(out); m != nil {
 		return m[1]
 	}
-	all := statusLine.FindAllStringSubmatch(out, -1)
-	if len(all) == 0 || !answerID.MatchString(out) {
+	all := statusLine.FindAllStringSubmatchIndex(out, -1)
+	if len(all) == 0 {
 		return ""
 	}
-	return all[len(all)-1][1]
+	last := all[len(all)-1]
+	status := out[last[2]:last[3]]
+	if status == "407" || !answerID.MatchString(out[last[1]:]) {
+		return ""
+	}
+	return status
 }
 
 // judge turns what a probe wrote into a finding.

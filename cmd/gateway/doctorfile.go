@@ -159,8 +159,10 @@ func (d *doctor) checkIssuing(path string, hosts []string) {
 	}
 }
 
-// permits tells whether the name constraints of c let it sign for host.
+// permits tells whether the name constraints of c let it sign for host; a
+// wildcard stands for every name below.
 func permits(c *x509.Certificate, host string) bool {
+	host = strings.TrimPrefix(host, "*.")
 	return slices.ContainsFunc(c.PermittedDNSDomains, func(domain string) bool {
 		domain = strings.TrimPrefix(domain, ".")
 		return host == domain || below(host, domain)

@@ -1,8 +1,6 @@
 package main
 
-import (
-	"strings"
-)
+import "strings"
 
 // javaVars are where a JVM finds options beside its command line; of two that
 // say the same the later one wins. Java knows no proxy variable.
@@ -47,6 +45,11 @@ func javaWords(s string) []string {
 
 // checkJavaOptions looks at what a JVM is told of a proxy.
 func (d *doctor) checkJavaOptions() {
+	for _, name := range []string{"http.proxyPassword", "https.proxyPassword", "javax.net.ssl.trustStorePassword", "javax.net.ssl.keyStorePassword"} {
+		if pass, _ := d.javaProperty(name); pass != "changeit" {
+			d.keepSecret(&proxyURL{Pass: pass})
+		}
+	}
 	host, from := d.javaProperty("https.proxyHost")
 	if from == "" {
 		return // the runtimes' check says so if there is a Java

@@ -37,7 +37,7 @@ func wgetProbes(_ *doctor, p target) []probe {
 		args = []string{p.path, "-S", "-O", "-", p.url}
 	}
 	return []probe{{who: "wget", args: args,
-		trusts: "write ca_certificate = FILE into ~/.wgetrc, FILE being the output of gateway ca export --bundle, or put the CA into the system's store; wget obeys no variable for it"}}
+		trusts: "write ca_certificate = FILE into ~/.wgetrc or what WGETRC names, FILE being the output of gateway ca export --bundle, or put the CA into the system's store; SSL_CERT_FILE means nothing to it"}}
 }
 
 // gitProbes: git adds /info/refs to any URL, which after a question mark is no

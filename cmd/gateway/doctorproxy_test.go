@@ -120,6 +120,26 @@ func TestAnAnswerInsideTheTunnelThatIsNoPingIsShown(t *testing.T) {
 	examined(t, both(p.url())).want(t, verdictNo, checkTunnel, "something other than this gateway ends TLS", "corp-intercept")
 }
 
+func TestATunnelWithoutTLSIsNamed(t *testing.T) {
+	p := newPeer(t)
+	p.connect = func(w http.ResponseWriter) bool {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 Connection Established\r\n\r\nhello, this is no TLS\r\n")
+			_ = c.Close()
+		}
+		return true
+	}
+	examined(t, both(p.url())).want(t, verdictNo, checkTunnel, "TLS inside the tunnel does not come about")
+	p.connect = func(w http.ResponseWriter) bool {
+		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = c.Close()
+		}
+		return true
+	}
+	examined(t, both(p.url())).want(t, verdictNo, checkTunnel, "gives no answer to CONNECT")
+}
+
 // What is passed through untouched gets not one byte of HTTP.
 func TestAHostThatIsPassedThroughIsLeftInPeace(t *testing.T) {
 	p := newPeer(t)

@@ -122,11 +122,15 @@ func (d *doctor) askRuntime(ctx context.Context, r foundRuntime, s sight, dir st
 	}
 	for _, p := range r.probes(d, at) {
 		if d.proxy.Scheme == "https" && !p.overTL {
-			said = append(said, finding{checkTrust, p.who, verdictWarning, "it does not speak TLS to a proxy, so it was not asked (" + version + ")", "give it a proxy URL of http:// on loopback"})
+			said = append(said, finding{checkTrust, p.who, verdictWarning, "it does not speak TLS to a proxy, so it was not asked (" + short(version) + ")", "give it a proxy URL of http:// on loopback"})
 			continue
 		}
 		out, err := d.run(ctx, p, s)
-		said = append(said, judge(p, version, out, err))
+		f := judge(p, version, out, err)
+		if d.proxy.Scheme == "https" && f.Verdict == verdictNo {
+			f.Remedy += "; or have it trust the certificate of listen.tls, which curl and git look for in the system's store alone"
+		}
+		said = append(said, f)
 	}
 	return said
 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // realPath finds the system's programs and no other's.
@@ -121,6 +124,7 @@ func TestWordsOfRuntimesAreUnderstood(t *testing.T) {
 		{"wget, OpenSSL", "wget", "GNU Wget 1.20.3 built on linux-gnu.", "ERROR: cannot verify graph.microsoft.com's certificate, issued by 'CN=gateway issuing':\n  Unable to locally verify the issuer's authority.", "wget", untrusted},
 		{"git, GnuTLS", "git", "git version 2.39.5", "fatal: unable to access 'https://graph.microsoft.com/.gateway/ping?git=/': server certificate verification failed. CAfile: none CRLfile: none", "git", untrusted},
 		{"a refused key", "git", "git version 2.39.5", "fatal: unable to access 'https://graph.microsoft.com/': CONNECT tunnel failed, response 407", "git", "does not take its credential"},
+		{"git, after a 407", "git", "git version 2.39.5", "<= Recv header: HTTP/1.1 407 Proxy Authentication Required\n<= Recv header: Gateway-Request-Id: x\n<= Recv header: HTTP/1.1 200 Connection Established\nfatal: unable to access: server certificate verification failed", "git", untrusted},
 		{"something new", "curl", "curl 9.0.0", "curl: (35) something that nobody has seen", "curl", "its call fails (9.0.0): curl: (35) something that nobody has seen"},
 		{"nothing", "curl", "curl 9.0.0", "", "curl", "it says nothing"},
 		{"an answer of another", "curl", "curl 9.0.0", "HTTP/1.1 204 No Content\nServer: other", "curl", "its call fails"},
@@ -156,6 +160,55 @@ func TestAJVMsOptionsAreNotRepeated(t *testing.T) {
 	if f := judge(probe{who: "Java"}, "17", "Picked up JAVA_TOOL_OPTIONS: -Dhttps.proxyPassword=hush", os.ErrInvalid); strings.Contains(f.sentence(), "hush") {
 		t.Errorf("judge = %q, want it without the options", f.sentence())
 	}
+}
+
+func TestARuntimeThatHangsIsLeftBehind(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "curl"), []byte("#!/bin/sh\nexec sleep 1000\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := patient(t, nil)
+	d.patience = time.Millisecond
+	d.proxy, _ = parseProxy("http://127.0.0.1:1")
+	hung := probe{who: "curl", args: []string{filepath.Join(dir, "curl")}}
+	out, err := d.run(t.Context(), hung, sight{host: d.hosts[0]})
+	if !errors.Is(err, errProbeSlow) {
+		t.Fatalf("run = %v, want that it was too slow", err)
+	}
+	if f := judge(hung, "curl 7.88.1", out, err); f.Verdict != verdictNo || !strings.Contains(f.Message, "did not end in time (7.88.1)") {
+		t.Errorf("judge = %v, want a NO that says so", f)
+	}
+}
+
+// The gateway's own port with TLS: some programs cannot, and are not blamed.
+func TestAProxyOverTLSIsForThoseWhoSpeakIt(t *testing.T) {
+	p := newPeer(t)
+	p.key = "reports:a-key-of-this-test"
+	p.Close()
+	p.Server = httptest.NewTLSServer(p)
+	t.Cleanup(p.Server.Close)
+	bundle := pemFile(t, "bundle.pem", p.root, p.Certificate(), publicRoot(t))
+	vars := both("https://" + p.key + "@" + p.addr())
+	for _, name := range []string{"SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "REQUESTS_CA_BUNDLE"} {
+		vars[name] = bundle
+	}
+	vars["PATH"] = realPath
+	out, _ := doctorRun(t, t.TempDir(), vars)
+	for _, line := range []string{
+		"ok       proxy      " + p.addr() + ": the gateway answers",
+		// Their variables are for the host's certificate, not for the proxy's.
+		"NO       trust      curl: it does not trust",
+		"certificate of listen.tls, which curl and git look for in the system's store alone",
+		"ok       trust      Python requests: it calls through",
+		"warning  trust      wget: it does not speak TLS to a proxy",
+		"warning  trust      Node: it does not speak TLS to a proxy",
+		"warning  trust      Java: it does not speak TLS to a proxy",
+	} {
+		if !strings.Contains(out, line) {
+			t.Errorf("the report lacks %q:\n%s", line, out)
+		}
+	}
+	onlyPings(t, p, 2)
 }
 
 func TestWhichRuntimesObeyTheVariables(t *testing.T) {
