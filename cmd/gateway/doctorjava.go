@@ -1,6 +1,11 @@
 package main
 
-import "strings"
+import (
+	"context"
+	"crypto/x509"
+	"path/filepath"
+	"strings"
+)
 
 // javaVars are where a JVM finds options beside its command line; of two that
 // say the same the later one wins. Java knows no proxy variable.
@@ -60,4 +65,42 @@ func (d *doctor) checkJavaOptions() {
 		return
 	}
 	d.ok(checkVariables, from, "Java calls through "+host+":"+port)
+}
+
+// maxStore bounds a listed trust store, in bytes: Java's own has about 250 KiB.
+const maxStore = 4 << 20
+
+// listStore judges a Java that cannot compile the probe, as those of most
+// containers: keytool stands beside it and lists what it trusts.
+func (d *doctor) listStore(ctx context.Context, r foundRuntime, s sight, f finding) finding {
+	java, err := filepath.EvalSymlinks(r.path)
+	if err != nil {
+		return f
+	}
+	args := []string{filepath.Join(filepath.Dir(java), "keytool"), "-list", "-rfc", "-storepass:env", "DOCTOR_STORE_PASS"}
+	pass, _ := d.javaProperty("javax.net.ssl.trustStorePassword")
+	if pass == "" {
+		pass = "changeit"
+	}
+	store, _ := d.javaProperty("javax.net.ssl.trustStore")
+	if store == "" {
+		args = append(args, "-cacerts")
+	} else {
+		args = append(args, "-keystore", store)
+	}
+	out, err := d.run(ctx, probe{args: args, env: []string{"DOCTOR_STORE_PASS=" + pass}, limit: maxStore}, s)
+	all := parseCertificates([]byte(out))
+	if err != nil || len(all) == 0 {
+		return f
+	}
+	pool := x509.NewCertPool()
+	for _, c := range all {
+		pool.AddCert(c)
+	}
+	if err := verify(s, pool); err != nil {
+		f.Verdict, f.Message, f.Remedy = verdictNo, untrustedText(err)+" (as keytool lists its trust store)", javaTrusts
+		return f
+	}
+	f.Verdict, f.Message, f.Remedy = verdictOK, "its trust store holds the gateway's CA, as keytool lists it", ""
+	return f
 }

@@ -65,13 +65,15 @@ func nodeProbes(_ *doctor, p target) []probe {
 		trusts: "point NODE_EXTRA_CA_CERTS to the output of gateway ca export; it is read when Node starts"}}
 }
 
+// javaTrusts is how a Java is made to trust the CA.
+const javaTrusts = "write a trust store by gateway ca export --p12 --out trust.p12, and add -Djavax.net.ssl.trustStore=trust.p12 -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=PKCS12 to JAVA_TOOL_OPTIONS"
+
 func javaProbes(_ *doctor, p target) []probe {
-	const trusts = "write a trust store by gateway ca export --p12 --out trust.p12, and add -Djavax.net.ssl.trustStore=trust.p12 -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=PKCS12 to JAVA_TOOL_OPTIONS"
 	path, err := writeJava(p.dir)
 	if err != nil {
 		path = "Ping.java" // says by itself that it is not there
 	}
-	return []probe{{who: "Java", args: []string{p.path, "-XX:TieredStopAtLevel=1", path}, trusts: trusts}}
+	return []probe{{who: "Java", args: []string{p.path, "-XX:TieredStopAtLevel=1", path}, trusts: javaTrusts}}
 }
 
 func opensslProbes(d *doctor, p target) []probe {

@@ -39,6 +39,7 @@ type probe struct {
 	args   []string
 	stdin  string
 	env    []string
+	limit  int    // of what is kept of its output, in bytes; 0: maxProbeOutput
 	overTL bool   // it can reach a proxy whose URL is https://
 	trusts string // how it is made to trust the CA
 }
@@ -130,6 +131,9 @@ func (d *doctor) askRuntime(ctx context.Context, r foundRuntime, s sight, dir st
 		if d.proxy.Scheme == "https" && f.Verdict == verdictNo {
 			f.Remedy += "; or have it trust the certificate of listen.tls, which curl and git look for in the system's store alone"
 		}
+		if r.name == "java" && f.Verdict == verdictWarning {
+			f = d.listStore(ctx, r, s, f)
+		}
 		said = append(said, f)
 	}
 	return said
@@ -158,7 +162,7 @@ func (d *doctor) run(ctx context.Context, p probe, s sight) (string, error) {
 	cmd.Stdin = strings.NewReader(p.stdin)
 	// A wrapper's child may keep the pipe open after the wrapper was ended.
 	cmd.WaitDelay = time.Second
-	out := &boundedBuffer{left: maxProbeOutput}
+	out := &boundedBuffer{left: max(p.limit, maxProbeOutput)}
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Run()
 	if ctx.Err() != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -159,6 +160,45 @@ func TestAJVMsOptionsAreNotRepeated(t *testing.T) {
 	}
 	if f := judge(probe{who: "Java"}, "17", "Picked up JAVA_TOOL_OPTIONS: -Dhttps.proxyPassword=hush", os.ErrInvalid); strings.Contains(f.sentence(), "hush") {
 		t.Errorf("judge = %q, want it without the options", f.sentence())
+	}
+}
+
+// A Java without a compiler, as in most containers, has keytool beside it.
+func TestAJavaWithoutACompilerIsJudgedByItsStore(t *testing.T) {
+	p := newPeer(t)
+	keytool, err := exec.LookPath("keytool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keytool, err = filepath.EvalSymlinks(keytool); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	script(t, dir, "java", `openjdk version "17.0.15" 2025-04-15`, "error: no compiler module found in boot layer")
+	if err := os.Symlink(keytool, filepath.Join(dir, "keytool")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ store, verdict, want string }{
+		{storeFile(t, publicRoot(t), p.root), verdictOK, "its trust store holds the gateway's CA"},
+		{storeFile(t, publicRoot(t)), verdictNo, "it does not trust the gateway's CA"},
+		{"", verdictNo, "it does not trust the gateway's CA"},
+		{"/nowhere/trust.p12", verdictWarning, "cannot compile the probe"},
+	} {
+		vars := map[string]string{"PATH": dir + ":/bin"}
+		if c.store != "" {
+			vars["JAVA_TOOL_OPTIONS"] = "-Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStore=" + c.store
+		}
+		d := patient(t, vars)
+		d.proxy, _ = parseProxy(p.url())
+		s, _ := d.tunnel(t.Context(), d.hosts[0])
+		if s == nil {
+			t.Fatalf("no tunnel:\n%s", d.text())
+		}
+		java := foundRuntime{runtimeKinds()[5], filepath.Join(dir, "java")}
+		for _, f := range d.askRuntime(t.Context(), java, *s, t.TempDir()) {
+			d.keep(f)
+		}
+		d.want(t, c.verdict, checkTrust, "Java: ", c.want)
 	}
 }
 

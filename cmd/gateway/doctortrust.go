@@ -153,13 +153,17 @@ func certificatesIn(path string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseCertificates(b), nil
+}
+
+func parseCertificates(b []byte) []*x509.Certificate {
 	var all []*x509.Certificate
 	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
 		if c, err := x509.ParseCertificate(block.Bytes); err == nil && block.Type == "CERTIFICATE" {
 			all = append(all, c)
 		}
 	}
-	return all, nil
+	return all
 }
 
 // whyUnread says in words why a file cannot be read.
