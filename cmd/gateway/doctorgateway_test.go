@@ -74,13 +74,13 @@ func TestDoctorBeforeTheGatewayItself(t *testing.T) {
 	d.want(t, verdictNo, checkTunnel, "theirs.example.com: the gateway refuses the tunnel with 403 caller_forbidden")
 	d.want(t, verdictNo, checkTunnel, "nowhere.example.com: the gateway refuses the tunnel with 403 egress_denied")
 	d.want(t, verdictOK, checkClock, "agrees")
-	for _, who := range realClients() {
+	for _, who := range realClients(t) {
 		d.want(t, verdictOK, checkTrust, who+": ", "it calls through the gateway and trusts its CA (")
 	}
 	d.want(t, verdictOK, checkTrust, "SSL_CERT_FILE", "holds the gateway's CA")
 
 	d = inFront(t, url, map[string]string{"PATH": realPath})
-	for _, who := range append(realClients(), "Go") {
+	for _, who := range append(realClients(t), "Go") {
 		d.want(t, verdictNo, checkTrust, who+": it does not trust the gateway's CA")
 	}
 	d = inFront(t, "http://reports:wrong-key-wrong-key@"+addr, nil)

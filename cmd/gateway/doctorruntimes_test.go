@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -15,9 +16,36 @@ import (
 // realPath finds the system's programs and no other's.
 const realPath = "/usr/local/bin:/usr/bin:/bin"
 
-// realClients are those that must be there: CI installs them.
-func realClients() []string {
-	return []string{"curl", "wget", "git", "Python urllib", "Python requests", "Python httpx", "Node", "Java", "openssl"}
+// realClients are the clients of this machine that doctor should find. Where CI
+// is set all must be there: .ci/clients.sh installs them.
+func realClients(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, c := range []struct{ who, program, module string }{
+		{"curl", "curl", ""}, {"wget", "wget", ""}, {"git", "git", ""}, {"Node", "node", ""}, {"Java", "java", ""}, {"openssl", "openssl", ""},
+		{"Python urllib", "python3", "urllib"}, {"Python requests", "python3", "requests"}, {"Python httpx", "python3", "httpx"},
+	} {
+		path := realProgram(c.program)
+		if path != "" && (c.module == "" || exec.Command(path, "-c", "import "+c.module).Run() == nil) || os.Getenv("CI") != "" {
+			all = append(all, c.who)
+		}
+	}
+	return all
+}
+
+// realProgram is where a program of the system is; "" if it is not there.
+func realProgram(name string) string {
+	for dir := range strings.SplitSeq(realPath, ":") {
+		if path := filepath.Join(dir, name); isProgram(path) {
+			return path
+		}
+	}
+	return ""
+}
+
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
 func TestRealRuntimesThatTrustTheCAAreFine(t *testing.T) {
@@ -40,13 +68,13 @@ func TestRealRuntimesThatTrustTheCAAreFine(t *testing.T) {
 		vars[name] = value
 	}
 	d := examined(t, vars)
-	for _, who := range realClients() {
+	for _, who := range realClients(t) {
 		d.want(t, verdictOK, checkTrust, who+": ", "it calls through the gateway and trusts its CA (")
 	}
 	for _, name := range []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"} {
 		d.want(t, verdictOK, checkTrust, name+": ", "holds the gateway's CA")
 	}
-	onlyPings(t, p, len(realClients())+1)
+	onlyPings(t, p, len(realClients(t))+1)
 	if strings.Contains(d.text(), "AbCd-Ef_0123456789") {
 		t.Errorf("the report holds the key:\n%s", d.text())
 	}
@@ -71,11 +99,12 @@ func TestRealRuntimesThatRefuseTheCANameTheirVariable(t *testing.T) {
 	vars := both(p.url())
 	vars["PATH"] = realPath
 	d := examined(t, vars)
-	for who, variable := range map[string]string{
+	variables := map[string]string{
 		"curl": "CURL_CA_BUNDLE", "wget": "ca_certificate", "git": "GIT_SSL_CAINFO", "Python urllib": "SSL_CERT_FILE", "Python requests": "REQUESTS_CA_BUNDLE",
 		"Python httpx": "SSL_CERT_FILE", "Node": "NODE_EXTRA_CA_CERTS", "Java": "javax.net.ssl.trustStore", "openssl": "SSL_CERT_FILE", "Go": "SSL_CERT_FILE",
-	} {
-		d.want(t, verdictNo, checkTrust, who+": it does not trust the gateway's CA", variable)
+	}
+	for _, who := range append(realClients(t), "Go") {
+		d.want(t, verdictNo, checkTrust, who+": it does not trust the gateway's CA", variables[who])
 	}
 	onlyPings(t, p, 1)
 }
@@ -92,7 +121,10 @@ func TestRealRuntimesTellAHostThatTheCADoesNotCover(t *testing.T) {
 		vars[name] = value
 	}
 	d := examined(t, vars)
-	for _, who := range []string{"curl", "Python urllib", "Node", "Java", "openssl"} {
+	for _, who := range realClients(t) {
+		if !slices.Contains([]string{"curl", "Python urllib", "Node", "Java", "openssl"}, who) {
+			continue // those have no variable here
+		}
 		d.want(t, verdictNo, checkTrust, who+": "+notCovered, "gateway reload")
 	}
 }
@@ -134,16 +166,9 @@ func TestWordsOfRuntimesAreUnderstood(t *testing.T) {
 			p := newPeer(t)
 			dir := t.TempDir()
 			script(t, dir, c.program, c.version, c.says)
-			vars := both(p.url())
-			vars["PATH"] = dir + ":/bin" // for sh and cat; LookPath below finds more, which is fine
-			d := patient(t, vars)
+			d, s := sighted(t, p, map[string]string{"PATH": dir + ":/bin:/usr/bin"}) // for cat
 			t.Setenv("PATH", dir)
-			d.proxy, _ = parseProxy(p.url())
-			s, _ := d.tunnel(t.Context(), d.hosts[0])
-			if s == nil {
-				t.Fatalf("no tunnel:\n%s", d.text())
-			}
-			d.checkRuntimes(t.Context(), *s)
+			d.checkRuntimes(t.Context(), s)
 			verdict := verdictNo
 			if strings.Contains(c.want, "compile") || strings.Contains(c.want, "older") {
 				verdict = verdictWarning
@@ -166,39 +191,61 @@ func TestAJVMsOptionsAreNotRepeated(t *testing.T) {
 // A Java without a compiler, as in most containers, has keytool beside it.
 func TestAJavaWithoutACompilerIsJudgedByItsStore(t *testing.T) {
 	p := newPeer(t)
-	keytool, err := exec.LookPath("keytool")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if keytool, err = filepath.EvalSymlinks(keytool); err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	script(t, dir, "java", `openjdk version "17.0.15" 2025-04-15`, "error: no compiler module found in boot layer")
-	if err := os.Symlink(keytool, filepath.Join(dir, "keytool")); err != nil {
+	// It prints the store that is named last; Java's own is empty here.
+	lister := "#!/bin/sh\nfor last; do :; done\n[ \"$DOCTOR_STORE_PASS\" = pass-of-the-store ] && exec cat \"$last\"\nexit 1\n"
+	if err := os.WriteFile(filepath.Join(dir, "keytool"), []byte(lister), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ store, verdict, want string }{
-		{storeFile(t, publicRoot(t), p.root), verdictOK, "its trust store holds the gateway's CA"},
-		{storeFile(t, publicRoot(t)), verdictNo, "it does not trust the gateway's CA"},
-		{"", verdictNo, "it does not trust the gateway's CA"},
+		{pemFile(t, "store", publicRoot(t), p.root), verdictOK, "its trust store holds the gateway's CA"},
+		{pemFile(t, "store", publicRoot(t)), verdictNo, "it does not trust the gateway's CA"},
+		{"", verdictWarning, "cannot compile the probe"},
 		{"/nowhere/trust.p12", verdictWarning, "cannot compile the probe"},
 	} {
-		vars := map[string]string{"PATH": dir + ":/bin"}
-		if c.store != "" {
-			vars["JAVA_TOOL_OPTIONS"] = "-Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStore=" + c.store
-		}
-		d := patient(t, vars)
-		d.proxy, _ = parseProxy(p.url())
-		s, _ := d.tunnel(t.Context(), d.hosts[0])
-		if s == nil {
-			t.Fatalf("no tunnel:\n%s", d.text())
-		}
-		java := foundRuntime{runtimeKinds()[5], filepath.Join(dir, "java")}
-		for _, f := range d.askRuntime(t.Context(), java, *s, t.TempDir()) {
+		d, s := sighted(t, p, map[string]string{"PATH": dir + ":/bin:/usr/bin",
+			"JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStorePassword=pass-of-the-store -Djavax.net.ssl.trustStore=" + c.store})
+		for _, f := range d.askRuntime(t.Context(), javaAt(filepath.Join(dir, "java")), s, t.TempDir()) {
 			d.keep(f)
 		}
 		d.want(t, c.verdict, checkTrust, "Java: ", c.want)
+	}
+}
+
+// javaAt is the Java at path.
+func javaAt(path string) foundRuntime {
+	kinds := runtimeKinds()
+	return foundRuntime{kinds[slices.IndexFunc(kinds, func(k runtimeKind) bool { return k.name == "java" })], path}
+}
+
+// sighted is a doctor that has seen what p shows.
+func sighted(t *testing.T, p *peer, vars map[string]string) (*doctor, sight) {
+	t.Helper()
+	d := patient(t, vars)
+	d.proxy, _ = parseProxy(p.url())
+	s, _ := d.tunnel(t.Context(), d.hosts[0])
+	if s == nil {
+		t.Fatalf("no tunnel:\n%s", d.text())
+	}
+	return d, *s
+}
+
+func TestRealKeytoolListsWhatJavaTrusts(t *testing.T) {
+	if !slices.Contains(realClients(t), "Java") {
+		return // TestRealRuntimes says so where it must be there
+	}
+	p := newPeer(t)
+	for _, c := range []struct{ store, verdict string }{{storeFile(t, publicRoot(t), p.root), verdictOK}, {storeFile(t, publicRoot(t)), verdictNo}, {"", verdictNo}} {
+		options := "-Xmx64m"
+		if c.store != "" {
+			options = "-Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStore=" + c.store
+		}
+		d, s := sighted(t, p, map[string]string{"PATH": realPath, "JAVA_TOOL_OPTIONS": options})
+		unasked := finding{checkTrust, "Java", verdictWarning, "it was not asked", ""}
+		if f := d.listStore(t.Context(), javaAt(realProgram("java")), s, unasked); f.Verdict != c.verdict {
+			t.Errorf("listStore(%q) = %v, want %s", c.store, f, c.verdict)
+		}
 	}
 }
 
@@ -234,21 +281,22 @@ func TestAProxyOverTLSIsForThoseWhoSpeakIt(t *testing.T) {
 	}
 	vars["PATH"] = realPath
 	out, _ := doctorRun(t, t.TempDir(), vars)
-	for _, line := range []string{
-		"ok       proxy      " + p.addr() + ": the gateway answers",
-		// Their variables are for the host's certificate, not for the proxy's.
-		"NO       trust      curl: it does not trust",
-		"certificate of listen.tls, which curl and git look for in the system's store alone",
-		"ok       trust      Python requests: it calls through",
-		"warning  trust      wget: it does not speak TLS to a proxy",
-		"warning  trust      Node: it does not speak TLS to a proxy",
-		"warning  trust      Java: it does not speak TLS to a proxy",
-	} {
-		if !strings.Contains(out, line) {
-			t.Errorf("the report lacks %q:\n%s", line, out)
+	const unasked = "warning  trust      %s: it does not speak TLS to a proxy"
+	want := map[string]string{
+		// Its variables are for the host's certificate, not for the proxy's.
+		"curl":            "; or have it trust the certificate of listen.tls, which curl and git look for in the system's store alone",
+		"Python requests": "ok       trust      Python requests: it calls through",
+		"wget":            fmt.Sprintf(unasked, "wget"), "Node": fmt.Sprintf(unasked, "Node"), "Java": fmt.Sprintf(unasked, "Java"),
+	}
+	for _, who := range realClients(t) {
+		if !strings.Contains(out, want[who]) {
+			t.Errorf("the report lacks %q:\n%s", want[who], out)
 		}
 	}
-	onlyPings(t, p, 2)
+	if line := "ok       proxy      " + p.addr() + ": the gateway answers"; !strings.Contains(out, line) {
+		t.Errorf("the report lacks %q:\n%s", line, out)
+	}
+	onlyPings(t, p, 1)
 }
 
 func TestWhichRuntimesObeyTheVariables(t *testing.T) {
