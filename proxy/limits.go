@@ -157,13 +157,14 @@ func tooOften(detail, knob string, wait time.Duration) *refusal {
 type InFlight struct {
 	Calls       int64 // whose answer has not ended
 	Streams     int64 // those of them that are answered without an announced end
+	Upgraded    int64 // those of them that became WebSockets
 	Connections int64 // open, those of calls included
 }
 
 // InFlight counts what is under way. Connections are those of listeners that
 // [Handler.Listener] wrapped.
 func (h *Handler) InFlight() InFlight {
-	return InFlight{Calls: h.running.Load(), Streams: h.streams.Load(), Connections: h.connections.Load()}
+	return InFlight{Calls: h.running.Load(), Streams: h.streams.Load(), Upgraded: h.switches.count(), Connections: h.connections.Load()}
 }
 
 // Drain has every later answer over HTTP/1.1 close its connection, so that no

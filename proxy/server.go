@@ -16,7 +16,7 @@ func (h *Handler) NewServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	return &http.Server{
+	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second, // of the TLS handshake too
 		IdleTimeout:       120 * time.Second,
@@ -35,4 +35,6 @@ func (h *Handler) NewServer() *http.Server {
 			WriteByteTimeout:              30 * time.Second,
 		},
 	}
+	srv.RegisterOnShutdown(h.switches.leave) // Shutdown knows nothing of them
+	return srv
 }
