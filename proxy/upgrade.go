@@ -80,8 +80,9 @@ func (h *Handler) switchOver(resp *http.Response, p *passage) *refusal {
 		return &refusal{code: UpstreamUnreachable, detail: "the upstream switched to a protocol that nobody asked for",
 			remedy: "see what answers under the route's host: this is no answer of HTTP"}
 	}
+	named := resp.Header["Connection"]
 	for name := range resp.Header {
-		if hopByHop(name) || contains(resp.Header["Connection"], strings.ToLower(name)) {
+		if hopByHop(name) || contains(named, strings.ToLower(name)) {
 			delete(resp.Header, name)
 		}
 	}
@@ -223,7 +224,8 @@ func (sd *side) farewell() {
 	}
 }
 
-// CloseWrite ends what is sent to the peer, as far as its connection can.
+// CloseWrite ends what is sent to the peer, as far as its connection can. A
+// WebSocket has no use for one direction alone.
 func (sd *side) CloseWrite() error {
 	sd.mu.Lock()
 	defer sd.mu.Unlock()
@@ -231,6 +233,7 @@ func (sd *side) CloseWrite() error {
 		return nil
 	}
 	sd.left = true
+	time.AfterFunc(partingTime, sd.s.cut)
 	return sd.half()
 }
 
