@@ -118,6 +118,10 @@ func (t secondTry) again(req *http.Request, refused *http.Response) (*http.Respo
 		p.event.Retry = audit.HeldBack
 		p.settle()
 		return refused, nil
+	case p.body != nil && !p.body.abandon(): // the rest went out meanwhile
+		p.event.Retry = audit.NotReplayable
+		p.settle()
+		return refused, nil
 	}
 	drain(refused.Body)
 	resp, err := p.send(req.Clone(req.Context()))
