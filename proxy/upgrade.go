@@ -132,9 +132,8 @@ func (s *switched) begin(conn net.Conn, read interface {
 		return nil, err
 	}
 	s.user = side{s: s, from: io.MultiReader(bytes.NewReader(early), conn), to: conn, halves: conn}
-	s.idle = time.AfterFunc(upgradeIdle, s.expire)
-	s.user.stalled = stopped(s.cut)
-	s.back.stalled = stopped(s.cut)
+	s.user.stalled, s.back.stalled = stopped(s.cut), stopped(s.cut)
+	s.idle = time.AfterFunc(upgradeIdle, s.expire) // last: it may strike from now on
 	return &userConn{conn, &s.user}, nil
 }
 
