@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"bufio"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -41,6 +43,7 @@ type inflow struct {
 	waited   time.Duration // in reads
 	reading  bool
 	ended    bool      // src said so
+	duplex   bool      // the answer goes out while it is still read
 	over     bool      // the call ended: no deadline may be set any more
 	deadline time.Time // that was set last
 	cut      *refusal  // why no more is read
@@ -115,8 +118,24 @@ func (f *inflow) unread() {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.ended && !f.reading && !f.over {
+	if !f.ended && !f.reading && !f.over && !f.duplex {
 		f.setDeadline(time.Now().Add(f.unreadWait()))
+	}
+}
+
+// answered is called when the upstream's answer is there. net/http would read what
+// is left of the body before it sends an answer over HTTP/1.1, and take it from
+// whom it belongs to, the upstream. It still does where the upstream refuses the
+// call: such a body is wanted by nobody, and the connection is kept if there is
+// little of it.
+func (f *inflow) answered(status int) {
+	if f.src == nil || f.h2 || status >= http.StatusBadRequest {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.ended && f.cut == nil {
+		f.duplex = http.NewResponseController(f.w).EnableFullDuplex() == nil
 	}
 }
 
@@ -184,8 +203,10 @@ type meter struct {
 	bytes    int64
 	h2       bool
 	in       *inflow
-	draining *atomic.Bool // nil: never
-	renewed  time.Time    // when the deadline was last set
+	draining *atomic.Bool      // nil: never
+	renewed  time.Time         // when the deadline was last set
+	early    func(http.Header) // cleans the fields of an answer before the answer; nil: none passes
+	switched *switched         // that the connection is for; nil: no other protocol
 }
 
 func (m *meter) WriteHeader(status int) {
@@ -193,6 +214,12 @@ func (m *meter) WriteHeader(status int) {
 		// The upstream's is for this leg (RFC 9110 §10.1.1). The caller gets the
 		// server's own when its body is read, which that may have set off already.
 		return
+	}
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		if m.early == nil {
+			return
+		}
+		m.early(m.Header())
 	}
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		m.status = status
@@ -227,8 +254,24 @@ func (m *meter) FlushError() error {
 	return err
 }
 
-// Unwrap lets http.ResponseController reach deadlines and hijacking.
+// Unwrap lets http.ResponseController reach deadlines.
 func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }
+
+// Hijack is how ReverseProxy takes the connection of a call that switched to
+// another protocol, which it does before it sends the 101.
+func (m *meter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(m.ResponseWriter).Hijack()
+	if err != nil || m.switched == nil {
+		return conn, buffered, err
+	}
+	m.status = http.StatusSwitchingProtocols
+	user, err := m.switched.begin(conn, buffered.Reader)
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, err
+	}
+	return user, buffered, nil
+}
 
 // allow gives the caller its time to accept what is written next.
 func (m *meter) allow() {

@@ -63,7 +63,12 @@ func (f *front) dial(t *testing.T) (net.Conn, *bufio.Reader) {
 // served runs test in a bubble with a gateway's server in front of upstream; by
 // TLS when cert is not nil.
 func served(t *testing.T, cert *tls.Certificate, upstream http.HandlerFunc, test func(t *testing.T, f *front)) {
-	inBubble(t, func(*routes.Table) {}, upstream, func(h http.Handler, _ *lines) {
+	servedBy(t, func(*routes.Table) {}, cert, upstream, test)
+}
+
+// servedBy is served with a table that alter changed.
+func servedBy(t *testing.T, alter func(*routes.Table), cert *tls.Certificate, upstream http.HandlerFunc, test func(t *testing.T, f *front)) {
+	inBubble(t, alter, upstream, func(h http.Handler, _ *lines) {
 		f := &front{pipes: &pipes{make(chan net.Conn), make(chan struct{})}, handler: h}
 		handler, _ := h.(*proxy.Handler)
 		srv := handler.NewServer()

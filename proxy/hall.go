@@ -37,7 +37,15 @@ func (h *Handler) newHall() *httputil.ReverseProxy {
 func rewrite(pr *httputil.ProxyRequest) {
 	p := passageOf(pr.In.Context())
 	out := pr.Out
+	p.meter.early = p.cleanEarly
 	cleanRequest(out.Header, p.pass.Route)
+	if p.upgrade != "" { // ReverseProxy set Connection
+		out.Header["Upgrade"] = []string{p.upgrade}
+	}
+	if p.relinks() {
+		// What is encoded could not be changed.
+		out.Header["Accept-Encoding"] = []string{"identity"}
+	}
 	if p.pass.Drop != "" {
 		delete(out.Header, http.CanonicalHeaderKey(p.pass.Drop))
 	}
@@ -85,18 +93,38 @@ func (h *Handler) modify(resp *http.Response) error {
 			remedy: "something between the gateway and the upstream is a proxy that wants credentials; name it as egress.proxy"}
 	}
 	p.event.UpstreamRequest = upstreamRequest(resp.Header)
-	if resp.ContentLength < 0 && !p.stream {
-		p.stream = true
-		h.streams.Add(1)
+	if p.sent.withinFields(resp.Header) {
+		return h.reflected(p)
+	}
+	if refused := h.admitAnswer(resp, p); refused != nil {
+		return refused
 	}
 	h.remark(resp, p)
-	cleanResponse(resp, p)
+	p.cleanResponse(resp.Header)
+	cleanTrailer(resp.Trailer)
+	if p.relinks() {
+		p.relink(resp)
+	}
 	resp.Header["Gateway-Request-Id"] = []string{p.event.RequestID}
 	resp.Header["Via"] = append(resp.Header["Via"], p.world.via...)
 	if p.world.debug() {
 		debugHeaders(resp.Header, &p.event)
 	}
 	return nil
+}
+
+// admitAnswer makes the body of an answer ready for its way back, or says why it
+// may not go there.
+func (h *Handler) admitAnswer(resp *http.Response, p *passage) *refusal {
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return h.switchOver(resp, p)
+	}
+	if resp.ContentLength < 0 && !p.stream {
+		p.stream = true
+		h.streams.Add(1)
+	}
+	p.in.answered(resp.StatusCode)
+	return h.watch(resp, p)
 }
 
 // fail is called when there is no answer of the upstream, or one that modify

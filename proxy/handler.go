@@ -10,11 +10,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httputil"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -80,6 +80,8 @@ type Handler struct {
 
 	running, streams, connections atomic.Int64 // see [InFlight]
 	draining                      atomic.Bool
+	switches                      switches
+	wholes                        wholePool
 
 	changing sync.Mutex // one Use at a time
 	world    atomic.Pointer[world]
@@ -173,12 +175,13 @@ func (h *Handler) Use(g Gate, dialer Dialer) (findings []error) {
 // how many there were.
 func (h *Handler) Purge(match func(tokens.Key) bool) int { return h.acr.store.Purge(match) }
 
-// Close ends all tunnels and the calls inside, closes idle connections to
-// upstreams, and forgets their tokens. No other call may be under way, and no
-// tunnel is opened any more.
+// Close ends all tunnels and the calls inside and those that switched to another
+// protocol, closes idle connections to upstreams, and forgets their tokens. No
+// other call may be under way, and no tunnel is opened any more.
 func (h *Handler) Close() {
 	h.tunnels.cut(true)
 	h.inner.close()
+	h.switches.cut()
 	h.acr.store.Close()
 	if w := h.world.Load(); w != nil {
 		for _, u := range w.upstreams {
@@ -244,6 +247,7 @@ func (h *Handler) finish(p *passage) {
 	}
 	h.leave(p)
 	h.cfg.Recorder.Record(p.end())
+	h.switches.remove(p.meter.switched)
 	if v != nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -314,22 +318,24 @@ func (h *Handler) ready(p *passage, r *http.Request) *refusal {
 		return &refusal{code: UpstreamTLS, detail: "the route's TLS files cannot be used", cause: p.up.err.Error(),
 			remedy: "put the files in place that tls of the route names; they are read again at once"}
 	}
-	other := func(u string) bool { return u != "" && !strings.EqualFold(u, "h2c") }
-	if slices.ContainsFunc(r.Header["Upgrade"], other) {
-		return &refusal{code: NotSupported, detail: "this route switches to no other protocol",
-			remedy: "call without the Upgrade field"}
+	if refused := p.wish(r); refused != nil {
+		return refused
 	}
-	// An upgrade to h2c may be ignored (RFC 9110 §7.8), and some clients offer
-	// it unasked.
-	delete(r.Header, "Upgrade")
 	if p.in.limit = p.pass.Route.Limits.MaxBody; p.in.limit > 0 && r.ContentLength > p.in.limit {
 		return tooLarge()
+	}
+	if refused := h.relinkRequest(p, r); refused != nil {
+		return refused
 	}
 	if p.pass.Batch {
 		return h.judgeBatch(p, r)
 	}
 	if p.in.src != nil {
-		p.body = newBody(&p.in, p.pass.Route.Replay, r.ContentLength, h.budget)
+		var src io.Reader = &p.in
+		if p.whole != nil {
+			src = p.whole
+		}
+		p.body = newBody(src, p.pass.Route.Replay, r.ContentLength, h.budget)
 	}
 	return nil
 }

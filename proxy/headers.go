@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/seed-13b04e61/gateway/audit"
@@ -68,20 +67,28 @@ func affinityCookies(lines []string) string {
 	return strings.Join(kept, "; ")
 }
 
+// hidden are fields of an answer that never pass, before it, in it or after it:
+// those that only the gateway speaks under, and what would lead the caller past
+// it. A caller that upgrades to HTTP/3 leaves the gateway.
+func hidden(name string) bool {
+	switch name {
+	case "Alt-Svc", "Alternate-Protocol", "Proxy-Authenticate", "Proxy-Authentication-Info":
+		return true
+	}
+	return strings.HasPrefix(name, "Gateway-")
+}
+
 // cleanResponse removes from an upstream's answer what would lead the caller
 // past the gateway, or hand it what belongs to the gateway alone.
-func cleanResponse(resp *http.Response, p *passage) {
-	h := resp.Header
+func (p *passage) cleanResponse(h http.Header) {
 	for name := range h {
-		if strings.HasPrefix(name, "Gateway-") {
-			delete(h, name) // only the gateway speaks under these names
+		if hidden(name) {
+			delete(h, name)
 		}
 	}
-	delete(h, "Alt-Svc") // a caller that upgrades to HTTP/3 leaves the gateway
-	delete(h, "Alternate-Protocol")
-	delete(h, "Strict-Transport-Security") // the caller's leg may be plain here, and must stay usable
-	delete(h, "Proxy-Authenticate")
-	delete(h, "Proxy-Authentication-Info")
+	if p.event.Door == audit.Reverse || !strings.HasPrefix(p.sentTo, "https:") {
+		delete(h, "Strict-Transport-Security") // the caller's leg must stay usable
+	}
 	if cookies := h["Set-Cookie"]; len(cookies) > 0 && !p.pass.Route.CookiesPass {
 		var kept []string
 		for _, c := range cookies {
@@ -107,61 +114,31 @@ func cleanResponse(resp *http.Response, p *passage) {
 	}
 }
 
-// leadLinks leads the targets of a Link field's line (RFC 8288 §3) as
-// [passage.lead] does. Parameters stay as they are, the URLs in them included.
-func (p *passage) leadLinks(line string) string {
-	var b strings.Builder
-	quoted, done := false, 0
-	for i := 0; i < len(line); i++ {
-		switch c := line[i]; {
-		case c == '\\' && quoted:
-			i++
-		case c == '"':
-			quoted = !quoted
-		case c == '<' && !quoted:
-			length := strings.IndexByte(line[i:], '>')
-			if length < 0 {
-				return b.String() + line[done:]
-			}
-			b.WriteString(line[done : i+1])
-			b.WriteString(p.lead(line[i+1 : i+length]))
-			i += length
-			done = i
+// cleanEarly does the same for the fields of an answer before the answer, which
+// ReverseProxy copies as they came. Such an answer is none that may fail, so of
+// one that contains a token no field passes.
+func (p *passage) cleanEarly(h http.Header) {
+	if p.sent.withinFields(h) {
+		clear(h)
+		return
+	}
+	p.cleanResponse(h)
+	for name := range h {
+		if hopByHop(name) {
+			delete(h, name)
 		}
 	}
-	return b.String() + line[done:]
 }
 
-// lead turns a link to the call's own upstream into one that leads back through
-// the gateway. Any other link is left alone: what an upstream hands out for
-// other hosts is often authorized by itself and must not get a token.
-func (p *passage) lead(link string) string {
-	u, err := url.Parse(link)
-	if err != nil || u.Scheme != "https" || u.User != nil {
-		return link
-	}
-	a, err := routes.ParseAuthority(u.Host, 443)
-	if err != nil {
-		return link
-	}
-	if p.event.Door == audit.Forward {
-		if r, ok := p.world.gate.Table().Match(a); !ok || r != p.pass.Route {
-			return link
+// cleanTrailer removes from an answer's trailers what must not pass in fields,
+// and what has no meaning after the body.
+func cleanTrailer(h http.Header) {
+	for name := range h {
+		if hidden(name) || hopByHop(name) || strings.HasPrefix(name, "Proxy-") ||
+			name == "Strict-Transport-Security" || name == "Set-Cookie" || name == "Location" || name == "Link" {
+			delete(h, name)
 		}
-		u.Scheme = strings.TrimSuffix(p.sentTo, "://")
-		return u.String()
 	}
-	if a != p.pass.Authority {
-		return link
-	}
-	back := p.sentTo + p.pass.Route.Mount + u.EscapedPath()
-	if u.RawQuery != "" || u.ForceQuery {
-		back += "?" + u.RawQuery
-	}
-	if u.Fragment != "" {
-		back += "#" + u.EscapedFragment()
-	}
-	return back
 }
 
 // debugHeaders says how a call was served, where the operator asked for it.

@@ -48,6 +48,9 @@ type stamped struct {
 	token tokens.Token
 	value []string // shared by many requests, so never changed
 	id    string   // see tokenID
+
+	end    string // see needleOf
+	needle []byte // the same
 }
 
 // newInjection takes names in any case. Defaults and dates in fields that are
@@ -122,8 +125,11 @@ func (p *passage) inject(h http.Header) {
 	}
 	first := i.token.of(p.token, slot)
 	h[i.token.header], p.event.TokenID = first.value, first.id
+	p.sent.add(first)
 	if i.second.header != "" {
-		h[i.second.header] = i.second.of(*p.second, slot).value
+		second := i.second.of(*p.second, slot)
+		h[i.second.header] = second.value
+		p.sent.add(second)
 	}
 	if p.dated {
 		h[i.date] = []string{time.Now().UTC().Format(http.TimeFormat)}
@@ -137,7 +143,8 @@ func (s *stamp) of(t tokens.Token, slot int) *stamped {
 		return last
 	}
 	access := t.Access.Reveal()
-	fresh := &stamped{token: t, value: []string{strings.Replace(s.format, "{token}", access, 1)}, id: tokenID(t, access)}
+	end := needleOf(access)
+	fresh := &stamped{token: t, end: end, needle: []byte(end), value: []string{strings.Replace(s.format, "{token}", access, 1)}, id: tokenID(t, access)}
 	s.made[slot].Store(fresh)
 	return fresh
 }

@@ -158,6 +158,7 @@ func tooOften(detail, knob string, wait time.Duration) *refusal {
 type InFlight struct {
 	Calls       int64 // whose answer has not ended
 	Streams     int64 // those of them that are answered without an announced end
+	Upgraded    int64 // those of them that became WebSockets
 	Connections int64 // open, those of calls and tunnels included
 	Tunnels     int64 // open, intercepted or passed through
 	Through     int64 // those of them that are passed through
@@ -168,8 +169,8 @@ type InFlight struct {
 func (h *Handler) InFlight() InFlight {
 	open, through := h.tunnels.count()
 	return InFlight{
-		Calls: h.running.Load(), Streams: h.streams.Load(), Connections: h.connections.Load(),
-		Tunnels: open, Through: through,
+		Calls: h.running.Load(), Streams: h.streams.Load(), Upgraded: h.switches.count(),
+		Connections: h.connections.Load(), Tunnels: open, Through: through,
 	}
 }
 

@@ -22,9 +22,10 @@ const remarkInterval = time.Minute
 type topic int
 
 const (
-	aboutSignIn   topic = iota // a sign-in page instead of a 401
-	aboutMismatch              // a 401 that names another tenant or audience
-	aboutDenied                // a 403
+	aboutSignIn     topic = iota // a sign-in page instead of a 401
+	aboutMismatch                // a 401 that names another tenant or audience
+	aboutDenied                  // a 403
+	aboutReflection              // an answer that contains our token
 	topics
 )
 

@@ -88,11 +88,27 @@ func newBody(src io.Reader, limit int64, length int64, b *budget) *body {
 	return r
 }
 
-// replayable tells whether a second attempt would see every byte.
+// replayable tells whether a second attempt would see every byte: they are kept,
+// or none was asked for yet, as when a call that expects 100 is refused.
 func (r *body) replayable() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.frozen
+	return !r.frozen || r.off == 0
+}
+
+// abandon ends the live attempt for the sake of another, and tells whether that
+// would still see every byte.
+func (r *body) abandon() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.frozen && r.off > 0 {
+		return false
+	}
+	if r.live != nil {
+		r.live.closed = true
+		r.cond.Broadcast()
+	}
+	return true
 }
 
 // freeze ends the recording once the answer is decided. What the live attempt

@@ -18,7 +18,7 @@ func (h *Handler) NewServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	return &http.Server{
+	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second, // of the TLS handshake too
 		IdleTimeout:       120 * time.Second,
@@ -37,6 +37,8 @@ func (h *Handler) NewServer() *http.Server {
 			WriteByteTimeout:              30 * time.Second,
 		},
 	}
+	srv.RegisterOnShutdown(h.switches.leave) // Shutdown knows nothing of them
+	return srv
 }
 
 // AllowPlainHTTP2 has srv speak HTTP/2 without TLS too, to clients that know

@@ -35,6 +35,7 @@ const (
 	RateLimited         gate.Code = "rate_limited"
 	SlowRequest         gate.Code = "slow_request"
 	Timeout             gate.Code = "timeout"
+	TokenReflected      gate.Code = "token_reflected"
 	TokenRefused        gate.Code = "token_refused"
 	TokenUnavailable    gate.Code = "token_unavailable"
 	TooLarge            gate.Code = "too_large"
@@ -77,6 +78,7 @@ func Statuses() []Answer {
 		{Code: Internal, Status: 500, Title: "The gateway has a defect", ProxyStatus: "proxy_internal_error", When: "a defect of the gateway; logged with its stack"},
 		{Code: NotSupported, Status: 501, Title: "Not supported", ProxyStatus: "proxy_internal_response", When: "a tunnel to a routed host without `intercept.ca_dir`, or to an address, for which no certificate can be made; a protocol that the route does not switch to"},
 		{Code: TokenRefused, Status: 502, Title: "The token endpoint refused the gateway", ProxyStatus: "proxy_configuration_error", When: "secret, certificate, scope, consent or policy"},
+		{Code: TokenReflected, Status: 502, Title: "The upstream echoes the gateway's token", ProxyStatus: "proxy_configuration_error", When: "the upstream's answer contained the token that it was sent; an answer that had begun is cut off instead"},
 		{Code: UpstreamUnreachable, Status: 502, Title: "The upstream cannot be reached", ProxyStatus: "destination_unavailable", When: "name, network, or an address that may not be dialled"},
 		{Code: UpstreamTLS, Status: 502, Title: "The upstream's certificate is not trusted", ProxyStatus: "tls_certificate_error", When: "handshake or certificate of the upstream, or the route's own TLS files"},
 		{Code: UpstreamProxy, Status: 502, Title: "The next hop refused", ProxyStatus: "proxy_configuration_error", When: "a 407 from the upstream, or a refusal of the next hop"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
@@ -51,7 +52,7 @@ func (t secondTry) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &tokenError{err}
 	}
 	resp, err := p.send(req)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+	if err != nil || !unauthorized(resp) {
 		p.settle()
 		return resp, err
 	}
@@ -77,6 +78,16 @@ func (t secondTry) fetch(req *http.Request, p *passage) error {
 	second, _, err := t.tokens.Token(ctx, p.pass.SecondKey)
 	p.second = &second
 	return err
+}
+
+// unauthorized tells whether resp refuses the token. gRPC says so in a status of
+// its own, 16, which stands in the header when nothing else is answered.
+func unauthorized(resp *http.Response) bool {
+	if resp.StatusCode != http.StatusOK {
+		return resp.StatusCode == http.StatusUnauthorized
+	}
+	status := resp.Header["Grpc-Status"]
+	return len(status) == 1 && status[0] == "16" && strings.HasPrefix(resp.Header.Get("Content-Type"), "application/grpc")
 }
 
 // again answers a 401: the same request with another token, or the 401 itself
@@ -107,13 +118,17 @@ func (t secondTry) again(req *http.Request, refused *http.Response) (*http.Respo
 		p.event.Retry = audit.HeldBack
 		p.settle()
 		return refused, nil
+	case p.body != nil && !p.body.abandon(): // the rest went out meanwhile
+		p.event.Retry = audit.NotReplayable
+		p.settle()
+		return refused, nil
 	}
 	drain(refused.Body)
 	resp, err := p.send(req.Clone(req.Context()))
 	p.settle()
 	if err == nil {
 		p.event.Retry = audit.Recovered
-		if resp.StatusCode == http.StatusUnauthorized {
+		if unauthorized(resp) {
 			p.event.Retry = audit.RefusedAgain
 		}
 	}
