@@ -70,11 +70,11 @@ func (g *Gate) HandOut(ctx context.Context, caller *routes.Caller, l Login) (*ro
 	return r, p, nil
 }
 
-// LoginAt tells whether any route that admits the caller hands out placeholders
-// at the login host.
-func (g *Gate) LoginAt(caller *routes.Caller, host routes.Authority) bool {
+// LoginsAt are the routes that admit the caller and hand out placeholders at the
+// login host, in the order of the file.
+func (g *Gate) LoginsAt(caller *routes.Caller, host routes.Authority) []*routes.Route {
 	who := g.recognise(caller)
-	return slices.ContainsFunc(g.table.Login(host), func(r *routes.Route) bool { return g.plan(r).admits(who) })
+	return slices.DeleteFunc(g.table.Login(host), func(r *routes.Route) bool { return !g.plan(r).admits(who) })
 }
 
 func (g *Gate) nothingFor(err error, caller *routes.Caller) error {

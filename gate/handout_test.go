@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/seed-13b04e61/gateway/gate"
@@ -133,13 +134,17 @@ func TestLoginHostIsThatOfCallersWhoHaveARouteThere(t *testing.T) {
 	for _, tt := range []struct {
 		caller string
 		host   routes.Authority
-		want   bool
+		want   string
 	}{
-		{"job", microsoft, true}, {"job", elsewhere, false}, {"other", elsewhere, true},
-		{"", microsoft, false}, {"job", routes.Authority{Host: "login.microsoftonline.com", Port: 80}, false},
+		{"job", microsoft, "first second many own"}, {"job", elsewhere, ""}, {"other", elsewhere, "foreign"},
+		{"", microsoft, ""}, {"job", routes.Authority{Host: "login.microsoftonline.com", Port: 80}, ""},
 	} {
-		if got := g.LoginAt(w.caller(tt.caller), tt.host); got != tt.want {
-			t.Errorf("LoginAt(%q, %s) = %v, want %v", tt.caller, tt.host, got, tt.want)
+		var names []string
+		for _, r := range g.LoginsAt(w.caller(tt.caller), tt.host) {
+			names = append(names, r.Name)
+		}
+		if got := strings.Join(names, " "); got != tt.want {
+			t.Errorf("LoginsAt(%q, %s) = %q, want %q", tt.caller, tt.host, got, tt.want)
 		}
 	}
 }
