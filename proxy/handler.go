@@ -195,6 +195,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(&p.meter, p, refused)
 		return
 	}
+	if p.meter.status != 0 {
+		return // the gateway answered by itself
+	}
 	h.hall.ServeHTTP(&p.meter, r.WithContext(p))
 }
 
@@ -244,6 +247,9 @@ func (h *Handler) enter(p *passage, r *http.Request) *refusal {
 	if h.running.Load() > h.cfg.InFlight {
 		return busy("the gateway has as many calls under way as it takes", "the number of gateways")
 	}
+	if target.Door == audit.Reverse && target.Path == identityPath && h.cfg.Sealer != nil {
+		return h.identityEndpoint(p, r)
+	}
 	if refused := h.identify(p, r); refused != nil {
 		return refused
 	}
@@ -256,6 +262,9 @@ func (h *Handler) enter(p *passage, r *http.Request) *refusal {
 		return explain(err)
 	}
 	p.pass, p.up = pass, p.world.upstreams[pass.Route.Name]
+	if refused := h.foreignPlaceholder(p, r); refused != nil {
+		return refused
+	}
 	if refused := checkSlashes(pass.Path); refused != nil {
 		return refused
 	}

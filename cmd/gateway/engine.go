@@ -63,6 +63,10 @@ func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
 	}
 	e.directory = authority.NewDirectory(authority.Options{Dialer: &e.hop, Version: version, Alarm: e.alarmed})
 	e.metrics = audit.NewMetrics(version, e.state)
+	sealer, err := gate.NewSealer() // with a key of this process's own
+	if err != nil {
+		return nil, nil, err
+	}
 	store, err := tokens.New(tokens.Config{
 		Acquirer: e.directory, Entries: table.Cache.Entries, Memory: table.Cache.Memory, Observer: e,
 	})
@@ -72,7 +76,7 @@ func newEngine(file *routes.File, log *audit.Log) (*engine, []notice, error) {
 	e.store = store
 	e.trail = audit.NewTrail(audit.TrailConfig{Out: log.Out(), Log: log, Lost: e.metrics.AuditLost})
 	e.handler = proxy.New(proxy.Config{
-		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers,
+		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers, Sealer: sealer,
 	})
 	notices := e.apply(table)
 	e.metrics.Reloaded(true)
