@@ -248,7 +248,8 @@ func (h *Handler) enter(p *passage, r *http.Request) *refusal {
 		return busy("the gateway has as many calls under way as it takes", "the number of gateways")
 	}
 	if target.Door == audit.Reverse && target.Path == identityPath && h.cfg.Sealer != nil {
-		return h.identityEndpoint(p, r)
+		h.identityEndpoint(p, r).ServeHTTP(&p.meter, r)
+		return nil
 	}
 	if refused := h.identify(p, r); refused != nil {
 		return refused

@@ -42,7 +42,16 @@ type identityToken struct {
 // X-IDENTITY-HEADER is the caller's credential here, and no other counts. It has
 // to be there even if the table has no callers and nobody judges it: a server
 // that is tricked into fetching a URL sends no such field.
-func (h *Handler) identityEndpoint(p *passage, r *http.Request) *refusal {
+func (h *Handler) identityEndpoint(p *passage, r *http.Request) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if refused := h.identityCall(p, r); refused != nil {
+			h.refuse(w, p, refused)
+		}
+	})
+}
+
+// identityCall answers, or says why not in the words of every other refusal.
+func (h *Handler) identityCall(p *passage, r *http.Request) *refusal {
 	p.event.Template = identityPath
 	if r.Method != http.MethodGet {
 		p.meter.Header().Set("Allow", http.MethodGet)
