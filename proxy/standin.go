@@ -255,8 +255,8 @@ func loginTooLarge() *refusal {
 
 // putBack lets the rest of the gateway see the call as it came.
 func (l *login) putBack(body []byte) {
-	whole := bytes.NewReader(body)
-	l.r.Body, l.r.ContentLength, l.r.TransferEncoding, l.r.Trailer = io.NopCloser(whole), int64(len(body)), nil, nil
+	l.r.Body, l.r.ContentLength, l.r.TransferEncoding, l.r.Trailer = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil, nil
+	l.p.in.src = nil // nothing more comes from the caller
 }
 
 // answer writes a document of the stand-in's.
