@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,8 +25,15 @@ var identityVersions = [...]string{"2019-08-01", "2017-09-01", "2025-03-30"}
 
 // identityError is the body of a refusal in that protocol.
 type identityError struct {
-	Status  int    `json:"statusCode"`
-	Message string `json:"message"`
+	StatusCode int    `json:"statusCode"`
+	Message    string `json:"message"`
+}
+
+// identityRefusal is a refusal as every door words it, with what SDKs read of
+// one in this protocol: without it they only say that they got no token.
+type identityRefusal struct {
+	problem
+	identityError
 }
 
 // identityToken is the answer of that protocol.
@@ -43,9 +52,9 @@ type identityToken struct {
 // to be there even if the table has no callers and nobody judges it: a server
 // that is tricked into fetching a URL sends no such field.
 func (h *Handler) identityEndpoint(p *passage, r *http.Request) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		if refused := h.identityCall(p, r); refused != nil {
-			h.refuse(w, p, refused)
+			h.refuseIdentity(p, refused)
 		}
 	})
 }
@@ -129,6 +138,31 @@ func identityDenied(err error, resource string) *trouble {
 		t.remedy = "write hand_out: placeholder to a route that admits the caller"
 	}
 	return t
+}
+
+// refuseIdentity is [Handler.refuse] in this protocol.
+func (h *Handler) refuseIdentity(p *passage, r *refusal) {
+	a, ok := h.answers[r.code]
+	if !ok {
+		a = h.answers[Internal]
+	}
+	status, remedy, head := cmp.Or(a.Reverse, a.Status), r.remedy, p.meter.Header()
+	if r.code == gate.CallerUnknown {
+		remedy = "set IDENTITY_HEADER to the caller's key"
+		invite(head, p.event.Door)
+	}
+	if r.retryAfter > 0 {
+		head.Set("Retry-After", strconv.Itoa(int(math.Ceil(r.retryAfter.Seconds()))))
+	}
+	head.Set("Gateway-Error", string(r.code))
+	head.Set("Proxy-Status", fmt.Sprintf("gateway; error=%s; details=%q", a.ProxyStatus, r.code))
+	head.Set("Content-Type", "application/problem+json")
+	note(p, &trouble{text: r.detail, code: r.code, cause: r.cause, remedy: remedy})
+	writeAnswer(p, status, identityRefusal{
+		problem{Type: errorsPage + string(r.code), Title: a.Title, Status: status, Detail: r.detail, Code: r.code,
+			Route: p.event.Route, RequestID: p.event.RequestID, Remedy: remedy},
+		identityError{status, fmt.Sprintf("%s: %s; %s", r.code, r.detail, remedy)},
+	})
 }
 
 func identityTrouble(p *passage, status int, t *trouble) {

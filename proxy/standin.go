@@ -269,7 +269,9 @@ func writeAnswer(p *passage, status int, doc any) {
 		status, body = http.StatusInternalServerError, []byte("{}")
 	}
 	head := p.meter.Header()
-	head.Set("Content-Type", "application/json; charset=utf-8")
+	if head.Get("Content-Type") == "" {
+		head.Set("Content-Type", "application/json; charset=utf-8")
+	}
 	head.Set("Content-Length", fmt.Sprint(len(body)))
 	head.Set("Cache-Control", "no-store") // RFC 6749 §5.1
 	head.Set("Pragma", "no-cache")
