@@ -1,7 +1,9 @@
 package gate_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -147,4 +149,26 @@ func TestLoginHostIsThatOfCallersWhoHaveARouteThere(t *testing.T) {
 			t.Errorf("LoginsAt(%q, %s) = %q, want %q", tt.caller, tt.host, got, tt.want)
 		}
 	}
+}
+
+func ExampleGate_HandOut() {
+	table, err := routes.Parse("routes.yaml", []byte(head+`routes:
+  - {name: graph, hosts: [graph.microsoft.com], scope: "https://graph.microsoft.com/.default", credential: default}
+`), func(string) (string, bool) { return "", false })
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	table.Routes[0].Placeholder = true
+	g := gate.New(table, keyed{})
+	r, p, err := g.HandOut(context.Background(), nil, gate.Login{
+		Host: routes.Authority{Host: "login.microsoftonline.com", Port: 443}, Tenant: "contoso.com",
+		Scopes: []string{"https://graph.microsoft.com/.default"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(r.Name, p.Tenant, p.Scope)
+	// Output: graph contoso.com https://graph.microsoft.com/.default
 }
