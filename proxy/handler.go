@@ -284,6 +284,9 @@ func (h *Handler) enter(p *passage, r *http.Request) (http.Handler, *refusal) {
 	if h.running.Load() > h.cfg.InFlight {
 		return nil, busy("the gateway has as many calls under way as it takes", "the number of gateways")
 	}
+	if target.Door == audit.Reverse && target.Path == identityPath && h.cfg.Sealer != nil {
+		return h.identityEndpoint(p, r), nil
+	}
 	if refused := h.identify(p, r); refused != nil {
 		return nil, refused
 	}
@@ -299,6 +302,9 @@ func (h *Handler) enter(p *passage, r *http.Request) (http.Handler, *refusal) {
 		return nil, explain(err)
 	}
 	p.pass, p.up = pass, p.world.upstreams[pass.Route.Name]
+	if refused := h.foreignPlaceholder(p, r); refused != nil {
+		return nil, refused
+	}
 	if refused := checkSlashes(pass.Path); refused != nil {
 		return nil, refused
 	}

@@ -370,7 +370,3 @@ func (h *Handler) atLogin(p *passage, r *http.Request, t gate.Target) (http.Hand
 		next.ServeHTTP(w, r.WithContext(p))
 	}), nil
 }
-
-// standIn answers what an SDK asks of the login host at which p came in, and
-// tells whether it did.
-func (h *Handler) standIn(*passage, *http.Request, routes.Authority) bool { return false }

@@ -66,6 +66,10 @@ func newEngine(file *routes.File, log *audit.Log, ca *certs.CA) (*engine, []noti
 	}
 	e.directory = authority.NewDirectory(authority.Options{Dialer: &e.hop, Version: version, Alarm: e.alarmed})
 	e.metrics = audit.NewMetrics(version, e.state)
+	sealer, err := gate.NewSealer() // with a key of this process's own
+	if err != nil {
+		return nil, nil, err
+	}
 	store, err := tokens.New(tokens.Config{
 		Acquirer: e.directory, Entries: table.Cache.Entries, Memory: table.Cache.Memory, Observer: e,
 	})
@@ -74,7 +78,9 @@ func newEngine(file *routes.File, log *audit.Log, ca *certs.CA) (*engine, []noti
 	}
 	e.store = store
 	e.trail = audit.NewTrail(audit.TrailConfig{Out: log.Out(), Log: log, Lost: e.metrics.AuditLost})
-	conf := proxy.Config{Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers}
+	conf := proxy.Config{
+		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers, Sealer: sealer,
+	}
 	if ca != nil { // a nil one in an interface would pass for a CA
 		conf.Certifier = ca
 	}
