@@ -93,8 +93,8 @@ echo "$count client checks passed"
 
 # The end-to-end tests: SDKs, a foreign authorization server, a next hop.
 need=()
-for tool in squid openssl; do command -v "$tool" >/dev/null || need+=("$tool"); done
-/usr/bin/python3 -c 'import requests, httpx' 2>/dev/null || need+=(python3-requests python3-httpx)
+for tool in squid openssl git slowhttptest; do command -v "$tool" >/dev/null || need+=("$tool"); done
+/usr/bin/python3 -c 'import requests, httpx, aiohttp' 2>/dev/null || need+=(python3-requests python3-httpx python3-aiohttp)
 if [ ${#need[@]} -gt 0 ]; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
