@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,8 +21,8 @@ import (
 // slowClients are how many connections each kind of slowhttptest holds.
 const slowClients = 100
 
-// slowness is one kind of attack, for so many seconds: longer than the gateway
-// has patience (proxy: 10 s for a header, 10 s of waiting for a body, 60 s for
+// slowness is one kind of attack, for so many seconds at most: longer than the
+// gateway has patience (10 s for a header, 10 s of waiting for a body, 60 s for
 // one write).
 type slowness struct {
 	name, seconds string
@@ -32,23 +33,21 @@ func slownesses() []slowness {
 	return []slowness{
 		{"headers", "25", []string{"-H", "-i", "4", "-x", "24"}},
 		{"body", "30", []string{"-B", "-i", "3", "-s", "16384", "-x", "24"}},
-		{"read", "95", []string{"-X", "-n", "5", "-z", "16", "-w", "256", "-y", "512"}},
+		{"read", "240", []string{"-X", "-n", "5", "-z", "16", "-w", "256", "-y", "512"}},
 	}
 }
 
 // tally is what slowhttptest counted in one second.
 type tally struct{ closed, connected, available int }
 
-// attack runs one kind until its time is up, or released: until the gateway has
-// let go of all connections.
-func (s slowness) attack(t *testing.T, url string) (counts []tally, released bool) {
+// attack runs one kind until its time is up, ctx is done, or released: until it
+// saw that the gateway let go of all connections.
+func (s slowness) attack(ctx context.Context, t *testing.T, url string) (counts []tally, released bool) {
 	t.Helper()
 	report := filepath.Join(t.TempDir(), "report")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
 	n := strconv.Itoa(slowClients)
 	cmd := exec.CommandContext(ctx, "slowhttptest", append(s.args, "-c", n, "-r", n, "-l", s.seconds, "-p", "10", "-g", "-o", report, "-v", "1", "-u", url)...)
-	cmd.Env = bareEnvironment()
+	cmd.Env, cmd.Cancel = bareEnvironment(), func() error { return cmd.Process.Signal(os.Interrupt) } // it writes its report then
 	out, err := cmd.CombinedOutput()
 	b, readErr := os.ReadFile(report + ".csv")
 	rows, csvErr := csv.NewReader(bytes.NewReader(b)).ReadAll()
@@ -69,43 +68,67 @@ func (s slowness) attack(t *testing.T, url string) (counts []tally, released boo
 	return counts, bytes.Contains(out, []byte("No open connections left"))
 }
 
+// slowUpstream counts those whom it has something to say to without end.
+type slowUpstream struct{ reading atomic.Int64 }
+
+func (u *slowUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/big" {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "small")
+		return
+	}
+	u.reading.Add(1)
+	defer u.reading.Add(-1)
+	for chunk := noise(64 << 10); ; {
+		if _, err := w.Write(chunk); err != nil {
+			return // nobody reads it any more
+		}
+	}
+}
+
 // TestSlowClientsAreHeldOffAndAGoodOneIsNot has slowhttptest open a hundred
 // connections of each kind, at once, to a gateway that a good client calls.
 func TestSlowClientsAreHeldOffAndAGoodOneIsNot(t *testing.T) {
 	t.Parallel()
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/big" {
-			_, _ = io.Copy(io.Discard, r.Body)
-			_, _ = io.WriteString(w, "small")
-			return
-		}
-		for chunk := noise(64 << 10); ; {
-			if _, err := w.Write(chunk); err != nil {
-				return // nobody reads it any more
-			}
-		}
-	}))
-	defer upstream.CloseClientConnections()
-	g := start(t, issuerSetup(newIssuer(t, plainToken).URL, upstream.URL, "log: {access: false}\n"))
+	upstream := &slowUpstream{}
+	srv := httptest.NewServer(upstream)
+	defer srv.Close()
+	g := start(t, issuerSetup(newIssuer(t, plainToken).URL, srv.URL, "log: {access: false}\n"))
 	g.ready(t)
 	alone := median(t, g)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	readers, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for _, s := range slownesses() {
-		path := map[string]string{"headers": "/api/small", "body": "/api/small", "read": "/api/big"}[s.name]
 		wg.Go(func() {
-			counts, released := s.attack(t, g.url(path))
+			if s.name == "read" { // it does not notice before it has read what was under way
+				counts, _ := s.attack(readers, t, g.url("/api/big"))
+				judgeSlow(t, s, counts)
+				return
+			}
+			counts, released := s.attack(ctx, t, g.url("/api/small"))
 			judgeSlow(t, s, counts)
 			if !released {
 				t.Errorf("%s: after %s s the gateway still holds some of them: %v", s.name, s.seconds, counts)
 			}
 		})
 	}
-	eventually(t, "the attack is under way", func() bool { return openSockets(t, g.cmd.Process.Pid) > 2*slowClients })
-	if beside := median(t, g); beside > 10*alone {
+	eventually(t, "the attack is under way", func() bool {
+		return upstream.reading.Load() == slowClients && openSockets(t, g.cmd.Process.Pid) > 3*slowClients
+	})
+	beside := median(t, g)
+	t.Logf("median of a good client's calls: %v without, %v beside %d slow ones", alone, beside, 3*slowClients)
+	if beside > 10*alone {
 		t.Errorf("a good client waits %v beside the slow ones, and %v without", beside, alone)
-	} else {
-		t.Logf("median of a good client's calls: %v without, %v beside %d slow ones", alone, beside, 3*slowClients)
 	}
+	for tick := time.NewTicker(pause); upstream.reading.Load() > 0; <-tick.C {
+		if ctx.Err() != nil {
+			t.Errorf("read: the gateway still holds %d of them", upstream.reading.Load())
+			break
+		}
+	}
+	stop()
 	wg.Wait()
 	if after := must(t, g.client, request{url: g.url("/api/small")}); after.status != http.StatusOK {
 		t.Errorf("status %d after the attack", after.status)
