@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -136,9 +135,7 @@ func (i interop) reverse(t *testing.T) *gateway {
 // they carry the gateway's token.
 func (i interop) under(t *testing.T, prefix string) (origin string) {
 	t.Helper()
-	pool := x509.NewCertPool()
-	pool.AddCert(i.ca.cert)
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: poolOf(i.ca)}, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute}
 	t.Cleanup(tr.CloseIdleConnections)
 	back := &httputil.ReverseProxy{Transport: tr, Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "https", Host: i.server, Path: prefix})

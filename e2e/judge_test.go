@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -183,4 +186,54 @@ func parsedURL(t testing.TB, raw string) *url.URL {
 		t.Fatal(err)
 	}
 	return u
+}
+
+// idleCutter is an upstream that ends each connection without a word when it
+// has answered one call, and looks at what comes over it even so.
+type idleCutter struct {
+	addr  string
+	seen  atomic.Int64 // calls
+	late  atomic.Int64 // connections over which more came after their end
+	conns sync.WaitGroup
+}
+
+func newIdleCutter(t testing.TB) *idleCutter {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	u := &idleCutter{addr: l.Addr().String()}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // the listener is closed
+			}
+			u.conns.Go(func() { u.serve(conn) })
+		}
+	}()
+	return u
+}
+
+func (u *idleCutter) serve(conn net.Conn) {
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(2 * patience))
+	r := bufio.NewReader(conn)
+	req, err := http.ReadRequest(r)
+	if err != nil {
+		return
+	}
+	n, err := io.Copy(io.Discard, req.Body)
+	if err != nil {
+		return
+	}
+	u.seen.Add(1)
+	body := fmt.Sprint(n)
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	_ = conn.(*net.TCPConn).CloseWrite()
+	if n, _ := io.Copy(io.Discard, r); n > 0 {
+		u.late.Add(1)
+	}
 }
