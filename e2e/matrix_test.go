@@ -274,7 +274,8 @@ func (f *field) withRoute(t *testing.T, r row) {
 func (f *field) withoutRoute(t *testing.T, r row) {
 	t.Helper()
 	f.hop.targets()
-	words := []string{"graph.microsoft.com/", f.name + "/", gitName + "/", f.name + "/"}
+	// Not in the scope that @azure/identity asks for: that one has a route.
+	words := []string{"graph.microsoft.com/v1.0", f.name + "/v1.0", "graph.microsoft.com/'", f.name + "/'", gitName + "/", f.name + "/"}
 	dir, command := f.recipe(t, r, words...)
 	out, err := f.run(t, dir, command)
 	if err == nil || !strings.Contains(out, r.refused) {
