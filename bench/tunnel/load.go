@@ -41,9 +41,9 @@ func scenarios() []scenario {
 
 // proxy is a contender that runs.
 type proxy struct {
-	name, addr string
-	pid        int
-	roots      *x509.CertPool
+	name, addr, rootFile string
+	pid                  int
+	roots                *x509.CertPool // of rootFile
 }
 
 // client is one for a scenario, whose connections it keeps to itself.

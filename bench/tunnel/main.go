@@ -59,18 +59,18 @@ func compare(rounds int, long time.Duration) error {
 	}
 	a := &arena{dir: dir}
 	defer a.close()
-	ours, theirs, err := a.contenders()
+	all, err := a.contenders()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| calls per CPU second of the proxy | %s | %s | ratio |\n|---|---|---|---|\n", ours.name, theirs.name)
+	fmt.Println("| calls per CPU second of the proxy | gateway | bare | goproxy | gateway to bare | gateway to goproxy |\n|---|---|---|---|---|---|")
 	known := map[string]float64{}
 	for _, s := range scenarios() {
-		both := []*proxy{ours, theirs}
+		visited := all
 		if s.beside != "" {
-			both = both[:1]
+			visited = all[:2]
 		}
-		rates, err := measure(both, s, rounds, long)
+		rates, err := measure(visited, s, rounds, long)
 		if err != nil {
 			return err
 		}
@@ -78,8 +78,8 @@ func compare(rounds int, long time.Duration) error {
 		if s.beside != "" {
 			rates, mark = append(rates, known[s.beside]), " (HTTP/1.1)"
 		}
-		known[s.name] = rates[1]
-		fmt.Printf("| %s | %.0f | %.0f%s | %.2f |\n", s.name, rates[0], rates[1], mark, rates[0]/rates[1])
+		known[s.name] = rates[2]
+		fmt.Printf("| %s | %.0f | %.0f | %.0f%s | %.2f | %.2f |\n", s.name, rates[0], rates[1], rates[2], mark, rates[0]/rates[1], rates[0]/rates[2])
 	}
 	return nil
 }
@@ -113,34 +113,37 @@ func measure(proxies []*proxy, s scenario, rounds int, long time.Duration) ([]fl
 	return rates, nil
 }
 
-// contenders starts the upstream, the gateway, built from this tree, and
-// goproxy.
-func (a *arena) contenders() (ours, theirs *proxy, err error) {
+// contenders starts the upstream and those who are compared: the gateway, built
+// from this tree, bare, and goproxy.
+func (a *arena) contenders() ([]*proxy, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	origin, rivalAddr, gatewayAddr := freeAddr(), freeAddr(), freeAddr()
+	origin := freeAddr()
 	if _, err := a.run(self, "upstream", origin); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	theirs = &proxy{name: "goproxy 1.9.3", addr: rivalAddr}
-	rivalCA := filepath.Join(a.dir, "rival.pem")
-	cmd, err := a.run(self, "goproxy", rivalAddr, origin, rivalCA)
-	if err != nil {
-		return nil, nil, err
+	ours := &proxy{name: "gateway", addr: freeAddr(), rootFile: filepath.Join(a.dir, "ca", "root.pem")}
+	if ours.pid, err = a.gateway(ours.addr, origin); err != nil {
+		return nil, err
 	}
-	theirs.pid = cmd.Process.Pid
-	ours = &proxy{name: "gateway", addr: gatewayAddr}
-	if ours.pid, err = a.gateway(gatewayAddr, origin); err != nil {
-		return nil, nil, err
+	all := []*proxy{ours}
+	for _, name := range []string{"bare", "goproxy"} {
+		p := &proxy{name: name, addr: freeAddr(), rootFile: filepath.Join(a.dir, name+".pem")}
+		cmd, err := a.run(self, name, p.addr, origin, p.rootFile)
+		if err != nil {
+			return nil, err
+		}
+		p.pid = cmd.Process.Pid
+		all = append(all, p)
 	}
-	for p, file := range map[*proxy]string{ours: filepath.Join(a.dir, "ca", "root.pem"), theirs: rivalCA} {
-		if err := p.ready(file); err != nil {
-			return nil, nil, err
+	for _, p := range all {
+		if err := p.ready(); err != nil {
+			return nil, err
 		}
 	}
-	return ours, theirs, nil
+	return all, nil
 }
 
 // gateway builds and starts it with one route and its usual audit records,
@@ -174,10 +177,10 @@ log: {access: false}
 }
 
 // ready waits until p answers a call.
-func (p *proxy) ready(rootFile string) error {
+func (p *proxy) ready() error {
 	var last error
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		b, err := os.ReadFile(rootFile)
+		b, err := os.ReadFile(p.rootFile)
 		p.roots = x509.NewCertPool()
 		if last = err; err != nil || !p.roots.AppendCertsFromPEM(b) {
 			continue

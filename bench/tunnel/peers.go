@@ -127,6 +127,8 @@ func child(args []string) error {
 		return upstream(args[1])
 	case len(args) == 4 && args[0] == "goproxy":
 		return rival(args[1], args[2], args[3])
+	case len(args) == 4 && args[0] == "bare":
+		return bare(args[1], args[2], args[3])
 	}
 	return fmt.Errorf("no such part: %q", args)
 }
