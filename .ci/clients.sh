@@ -42,7 +42,9 @@ expect() { # expect NAME WANT < output
 expect "curl, reverse" "Adele" < <(curl -sS "$reverse")
 expect "curl, forward" "Adele" < <(http_proxy=$addr no_proxy= curl -sS "$forward")
 expect "curl, 300 KB body" "$sum" < <(curl -sS --data-binary "@$dir/body" "$post")
-expect "curl, CONNECT is refused plainly" "501" < <(curl -sS -o /dev/null -w '%{http_connect}' -x "$addr" https://graph.microsoft.com/ 2>/dev/null || true)
+ca=$(grep -o -- '--cacert [^ ]*' "$dir/err" | head -1 | cut -d' ' -f2)
+expect "curl, tunnel" "Adele" < <(https_proxy=$addr no_proxy= curl -sS --cacert "$ca" "https://graph.microsoft.com/v1.0/users?$query")
+expect "curl, tunnel to a host without a route" "403" < <(curl -sS -o /dev/null -w '%{http_connect}' -x "$addr" https://example.com/ 2>/dev/null || true)
 expect "wget, reverse" "Adele" < <(wget -qO- "$reverse")
 expect "wget, forward" "Adele" < <(http_proxy=$addr no_proxy= wget -qO- "$forward")
 

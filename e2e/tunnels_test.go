@@ -14,8 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"golang.org/x/net/http2"
 )
 
 // The names of two routed hosts. They resolve nowhere.
@@ -152,21 +150,23 @@ func TestConnectOverHTTP2IsRefusedAtTheListenerAndInATunnel(t *testing.T) {
 // connectOverH2 opens a stream by CONNECT, with a request in its body.
 func connectOverH2(t *testing.T, where string, conn *tls.Conn) {
 	t.Helper()
-	cc, err := (&http2.Transport{}).NewClientConn(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr := &http.Transport{Protocols: new(http.Protocols), DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
+	tr.Protocols.SetHTTP2(true)
+	defer tr.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodConnect, "https://"+apiName+":443", strings.NewReader("GET /smuggled HTTP/1.1\r\nHost: "+apiName+"\r\n\r\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := cc.RoundTrip(req)
+	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		t.Fatalf("%s: %v", where, err)
 	}
 	_ = resp.Body.Close()
+	if resp.ProtoMajor != 2 {
+		t.Errorf("%s speaks %s", where, resp.Proto)
+	}
 	if resp.StatusCode != http.StatusMethodNotAllowed && (where == "the listener" || resp.StatusCode != http.StatusBadRequest) {
 		t.Errorf("%s: status %d, want 405", where, resp.StatusCode)
 	}
