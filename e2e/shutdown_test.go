@@ -149,7 +149,8 @@ func (a *audience) uploads(c *http.Client) error {
 }
 
 // listens switches to WebSocket inside a tunnel and wants to be told that the
-// gateway goes away (RFC 6455 §7.4.1: 1001).
+// gateway goes away (RFC 6455 §7.4.1: 1001). It leaves once the gateway has
+// (§7.1.1).
 func (a *audience) listens(conn *tls.Conn) error {
 	_, err := io.WriteString(conn, "GET /socket HTTP/1.1\r\nHost: "+apiName+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	if err != nil {
@@ -167,8 +168,13 @@ func (a *audience) listens(conn *tls.Conn) error {
 	if opcode != 8 || len(payload) < 2 || binary.BigEndian.Uint16(payload) != 1001 {
 		return fmt.Errorf("opcode %d with %x, want a close with 1001", opcode, payload)
 	}
-	_, err = conn.Write([]byte{0x88, 0x82, 0, 0, 0, 0, payload[0], payload[1]})
-	return err
+	if _, err = conn.Write([]byte{0x88, 0x82, 0, 0, 0, 0, payload[0], payload[1]}); err != nil {
+		return err
+	}
+	if _, err = io.Copy(io.Discard, r); err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // TestShutdownWithTunnelsSocketsAndUploadsTruncatesNothing ends a gateway amid
