@@ -38,8 +38,9 @@ demo: ## a small Entra, a small Graph and the gateway, on loopback
 generate: ## the reference in docs/reference, from the code
 	$(GO) test ./cmd/gateway -run TestReference -update
 
-bench: ## benchmarks, the gateway beside a bare ReverseProxy in one run
+bench: ## benchmarks, the gateway beside a bare ReverseProxy and goproxy in one run
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./gate ./tokens ./bench
+	cd bench/tunnel && $(GO) run .
 
 fuzz: ## every fuzz target for FUZZTIME each
 	./.ci/fuzz.sh $(FUZZTIME)

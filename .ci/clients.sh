@@ -42,7 +42,9 @@ expect() { # expect NAME WANT < output
 expect "curl, reverse" "Adele" < <(curl -sS "$reverse")
 expect "curl, forward" "Adele" < <(http_proxy=$addr no_proxy= curl -sS "$forward")
 expect "curl, 300 KB body" "$sum" < <(curl -sS --data-binary "@$dir/body" "$post")
-expect "curl, CONNECT is refused plainly" "501" < <(curl -sS -o /dev/null -w '%{http_connect}' -x "$addr" https://graph.microsoft.com/ 2>/dev/null || true)
+ca=$(grep -o -- '--cacert [^ ]*' "$dir/err" | head -1 | cut -d' ' -f2)
+expect "curl, tunnel" "Adele" < <(https_proxy=$addr no_proxy= curl -sS --cacert "$ca" "https://graph.microsoft.com/v1.0/users?$query")
+expect "curl, tunnel to a host without a route" "403" < <(curl -sS -o /dev/null -w '%{http_connect}' -x "$addr" https://example.com/ 2>/dev/null || true)
 expect "wget, reverse" "Adele" < <(wget -qO- "$reverse")
 expect "wget, forward" "Adele" < <(http_proxy=$addr no_proxy= wget -qO- "$forward")
 
@@ -93,8 +95,8 @@ echo "$count client checks passed"
 
 # The end-to-end tests: SDKs, a foreign authorization server, a next hop.
 need=()
-for tool in squid openssl git; do command -v "$tool" >/dev/null || need+=("$tool"); done
-/usr/bin/python3 -c 'import requests, httpx' 2>/dev/null || need+=(python3-requests python3-httpx)
+for tool in squid openssl git slowhttptest; do command -v "$tool" >/dev/null || need+=("$tool"); done
+/usr/bin/python3 -c 'import requests, httpx, aiohttp' 2>/dev/null || need+=(python3-requests python3-httpx python3-aiohttp)
 if [ ${#need[@]} -gt 0 ]; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
@@ -104,4 +106,8 @@ CI=true go test -count=1 -run '^TestReal|^TestDoctor' ./cmd/gateway
 cd e2e
 npm ci --silent --no-progress
 go vet ./...
-go test -count=1 ./...
+go test -count=1 -timeout 30m ./...
+# A short run: that the comparison works. make bench takes its time.
+cd ../bench/tunnel
+go vet ./...
+go run . -rounds 1 -slice 300ms

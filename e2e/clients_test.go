@@ -247,16 +247,34 @@ func sawSecondTry(seen []sandbox.Sighting) error {
 	return nil
 }
 
-func TestTunnelForPlainHTTPIsRefusedClearly(t *testing.T) {
+// Node's fetch opens a tunnel for http:// too. There is nothing to decrypt in
+// it, so that no CA is needed.
+func TestTunnelForPlainHTTPNeedsNoCA(t *testing.T) {
 	w, g := startGraph(t, "")
 	c := client{name: "undici EnvHttpProxyAgent", command: node("tunnel")}
 	a := c.do(t, request{url: "http://graph.microsoft.com/v1.0/users"}, g.proxy)
+	if a.status != http.StatusOK || !strings.Contains(a.body, "Adele") {
+		t.Errorf("status %d with %.300q", a.status, a.body)
+	}
+	noneBare(t, w)
+	if n := g.metric(t, "gateway_requests_total", `door="tunnel"`, `route="graph"`); n != 1 {
+		t.Errorf("%v calls through a tunnel, want 1", n)
+	}
+}
+
+func TestTunnelForTLSWithoutACAIsRefusedWithTheRemedy(t *testing.T) {
+	w, g := startGraph(t, "")
+	c := client{name: "curl", command: func(c clientCall) *exec.Cmd {
+		return exec.CommandContext(c.ctx, "curl", "-sS", "-v", "-x", "http://"+c.proxy, c.url)
+	}}
+	a := c.do(t, request{url: "https://graph.microsoft.com/v1.0/users"}, g.proxy)
 	if a.status != -1 || !strings.Contains(a.body, "501") {
-		t.Errorf("the client says %q, status %d; want its complaint about a 501", a.body, a.status)
+		t.Errorf("status %d, the client says %q; want its complaint about a 501", a.status, a.body)
 	}
 	if n := g.metric(t, "gateway_refusals_total", `code="not_supported"`); n != 1 {
 		t.Errorf("%v calls refused as not_supported, want 1", n)
 	}
+	eventually(t, "the log names the remedy", func() bool { return strings.Contains(g.stdout.String(), "intercept") })
 	if n := w.Graph.Counts().Calls; n != 0 {
 		t.Errorf("%d calls reached Graph", n)
 	}

@@ -30,6 +30,7 @@ func (h *Handler) NewServer() *http.Server {
 		ErrorLog:                     log.New(proxyLog{h.cfg.Log}, "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          100,
+			MaxReadFrameSize:              256 << 10, // what fits the next: who is told more may send more
 			MaxReceiveBufferPerStream:     256 << 10,
 			MaxReceiveBufferPerConnection: 1 << 20,
 			SendPingTimeout:               30 * time.Second,

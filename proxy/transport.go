@@ -165,8 +165,31 @@ func (t secondTry) renewBehind(p *passage, claims string) {
 	}
 }
 
-// send sends req with the passage's tokens and its body from the first byte.
+// closedIdle is what net/http's transport says when the upstream closed a kept
+// connection before this call was written to it: it was closed on this side
+// first, under the lock with which calls are counted, so that nothing of the
+// call can have left. The transport repeats safe methods alone then
+// (golang/go#19943). Its error is not exported.
+const closedIdle = "http: server closed idle connection"
+
+// staleTries bounds how many such connections one call may meet.
+const staleTries = 16
+
+// send sends req with the passage's tokens and its body from the first byte, and
+// does so again where nothing was sent.
 func (p *passage) send(req *http.Request) (*http.Response, error) {
+	resp, err := p.sendOnce(req)
+	for tries := 1; err != nil && err.Error() == closedIdle && tries < staleTries; tries++ {
+		again, errAgain := p.sendOnce(req)
+		if errors.Is(errAgain, errNotReplayable) {
+			break
+		}
+		resp, err = again, errAgain
+	}
+	return resp, err
+}
+
+func (p *passage) sendOnce(req *http.Request) (*http.Response, error) {
 	p.inject(req.Header)
 	if p.body != nil {
 		first, err := p.body.attempt()
