@@ -40,8 +40,15 @@ func Guarded(token, body string, chunk int) (string, bool) {
 	h := &Handler{cfg: Config{Log: quiet{}}}
 	p.out = outflow{h: h, p: p, resp: &http.Response{}, left: reflectedBytes,
 		src: io.NopCloser(iotest.DataErrReader(pieces{strings.NewReader(body), chunk}))}
-	got, err := io.ReadAll(&p.out)
-	return string(got), errors.Is(err, errReflected)
+	var got strings.Builder
+	buffer := make([]byte, 4<<10) // larger than what the guard keeps back
+	for {
+		n, err := p.out.Read(buffer)
+		got.Write(buffer[:n])
+		if err != nil {
+			return got.String(), !errors.Is(err, io.EOF)
+		}
+	}
 }
 
 // quiet is a Log that says nothing.
