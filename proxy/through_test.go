@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -124,7 +125,10 @@ func TestTunnelThatPassesThroughIsBounded(t *testing.T) {
 }
 
 func TestPlainCallsToAllowedHostsPassOn(t *testing.T) {
-	up := httptest.NewServer(http.HandlerFunc(echo))
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Gateway-Error"], w.Header()["Alt-Svc"], w.Header()["Set-Cookie"] = []string{"forged"}, []string{"h3=:443"}, []string{"FedAuth=secret"}
+		_ = json.NewEncoder(w).Encode(map[string]any{"uri": r.RequestURI, "host": r.Host, "header": r.Header})
+	}))
 	t.Cleanup(up.Close)
 	addr := up.Listener.Addr().String()
 	g := guarded(&porter{})
@@ -187,13 +191,14 @@ func TestPlainCallsOfTwoCallersShareNoConnection(t *testing.T) {
 
 func TestShutdownEndsTunnelsAndTruncatesNothing(t *testing.T) {
 	began, release := make(chan struct{}, 100), make(chan struct{})
-	d := digging(t, rigging{}, plain, func(w http.ResponseWriter, r *http.Request) {
+	// By HTTP/1.1, since uploads would share one window of HTTP/2.
+	d := diggingTo(t, rigging{}, plain, newUpstream(t, false, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadFull(r.Body, make([]byte, 1))
 		began <- struct{}{}
 		<-release
 		n, _ := io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(w, strings.Repeat("x", int(n)))
-	})
+	}))
 	var wg sync.WaitGroup
 	const uploads = 10
 	for i := range uploads {

@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -117,9 +118,15 @@ type dug struct {
 // digging makes a rig of o that intercepts, in front of upstream by text.
 func digging(t testing.TB, o rigging, text string, h http.HandlerFunc) dug {
 	t.Helper()
+	return diggingTo(t, o, text, newUpstream(t, true, h))
+}
+
+// diggingTo is digging in front of a server that there is.
+func diggingTo(t testing.TB, o rigging, text string, upstream *httptest.Server) dug {
+	t.Helper()
 	d := dug{ca: newForger(t)}
 	o.config.Certifier = d.ca
-	d.rig = o.newRig(t, text, newUpstream(t, true, h))
+	d.rig = o.newRig(t, text, upstream)
 	return d
 }
 
