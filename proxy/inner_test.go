@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -85,9 +86,9 @@ func TestCallsInTunnelsAreForTheTunnelsHost(t *testing.T) {
 		}
 	}
 	for _, authority := range []string{"other.test", "example.com:8443"} {
-		tr := &http.Transport{ForceAttemptHTTP2: true, DialTLS: func(string, string) (net.Conn, error) {
+		tr := &http.Transport{ForceAttemptHTTP2: true, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			c := d.secure(t, "example.com", d.ca.trust("example.com", "h2"))
-			return c, c.Handshake()
+			return c, c.HandshakeContext(ctx)
 		}}
 		req, err := http.NewRequest(http.MethodGet, "https://example.com/x", nil)
 		if err != nil {
