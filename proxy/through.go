@@ -195,6 +195,7 @@ func (h *Handler) passOn(p *passage, r *http.Request, t gate.Target, scheme stri
 				remedy: "open a tunnel by CONNECT, as clients do for https:// and wss:// URLs"}
 		}
 	}
+	delete(r.Header, "Upgrade") // h2c may be ignored (RFC 9110 §7.8), and nobody would see what is asked for after it
 	p.pass = gate.Pass{Authority: t.Authority, Path: t.Path}
 	p.up = &upstream{scheme: scheme}
 	return h.through, nil

@@ -1,0 +1,46 @@
+package proxy_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// h2c upgrade smuggling: what is asked for inside of a switched connection is
+// seen by nobody, and no bound of the gateway's holds for it.
+func TestCallThatPassesThroughSwitchesNotToHTTP2(t *testing.T) {
+	sent := make(chan http.Header, 1)
+	addr := beside(t, func(c net.Conn) {
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		sent <- r.Header
+		if r.Header.Get("Upgrade") != "" {
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nsmuggled")
+			_, _ = io.Copy(io.Discard, c)
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+	})
+	g := rigging{alter: allowing(addr)}.newRig(t, plain, newUpstream(t, false, echo))
+	c, err := net.Dial("tcp", g.front.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, body := say(t, c, "GET http://"+addr+"/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")
+	if answer != "200" || body != "ok" {
+		t.Errorf("got %s %q, want an answer of HTTP/1.1", answer, body)
+	}
+	if h := <-sent; h.Get("Upgrade") != "" || h.Get("Http2-Settings") != "" || strings.Contains(strings.ToLower(h.Get("Connection")), "upgrade") {
+		t.Errorf("the host was asked to switch: %v", h)
+	}
+}
