@@ -62,7 +62,7 @@ type Config struct {
 type Dialer struct {
 	cfg      Config
 	bypass   bypass
-	hop      net.Dialer // to the next hop, which the operator chose
+	hop      net.Dialer // to the next hop, which the operator chose; guarded against a loop
 	straight net.Dialer // to the target itself, guarded
 	public   net.Dialer // to a target that no route names, guarded more
 	own      *atomic.Pointer[[]netip.AddrPort]
@@ -77,7 +77,7 @@ func New(cfg Config) (*Dialer, error) {
 	if d.bypass, err = parseBypass(cfg.Bypass); err != nil {
 		return nil, err
 	}
-	d.hop = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	d.hop = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, ControlContext: guard(d.judgeHop)}
 	d.straight = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Resolver: cfg.Resolver, ControlContext: guard(d.judge)}
 	d.public = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Resolver: cfg.Resolver, ControlContext: guard(d.judgePublic)}
 	return d, nil
@@ -194,6 +194,14 @@ type buffered struct {
 }
 
 func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+// CloseWrite lets whoever has said all still hear the answer.
+func (b *buffered) CloseWrite() error {
+	if half, ok := b.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
 
 func hostPort(u *url.URL) string {
 	port := u.Port()

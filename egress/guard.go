@@ -57,6 +57,15 @@ func (d *Dialer) judge(ap netip.AddrPort) error {
 	return nil
 }
 
+// judgeHop is judge for the next hop, which may be anywhere but here: each
+// connection would lead to one more.
+func (d *Dialer) judgeHop(ap netip.AddrPort) error {
+	if d.isOwn(netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())) {
+		return fmt.Errorf("%w: the next hop %s is a listener of this gateway", ErrForbidden, ap)
+	}
+	return nil
+}
+
 // isOwn tells whether ap is one of the gateway's listeners; one on the
 // unspecified address listens on every address of this machine.
 func (d *Dialer) isOwn(ap netip.AddrPort) bool {
