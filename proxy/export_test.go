@@ -63,3 +63,16 @@ func Relinked(body, from, to string, chunk int) (string, error) {
 	got, err := io.ReadAll(newRelinker(pieces{strings.NewReader(body), chunk}, []string{from + ":443", from}, to))
 	return string(got), err
 }
+
+// LookedFor tells whether token is looked for in an answer after another was
+// sent so many times, its value made anew each time.
+func LookedFor(token, other string, times int) bool {
+	var s sent
+	for range times {
+		end := needleOf(other)
+		s.add(&stamped{end: end, needle: []byte(end)})
+	}
+	end := needleOf(token)
+	s.add(&stamped{end: end, needle: []byte(end)})
+	return s.within([]byte(token))
+}

@@ -86,6 +86,7 @@ func (h *Handler) switchOver(resp *http.Response, p *passage) *refusal {
 			delete(resp.Header, name)
 		}
 	}
+	resp.Status = "" // ReverseProxy would write the upstream's own words, whatever they hold
 	resp.Header["Connection"], resp.Header["Upgrade"] = []string{"Upgrade"}, []string{p.upgrade}
 	s := &switched{all: &h.switches}
 	s.back = side{s: s, from: back, to: back, halves: back, masked: true}
