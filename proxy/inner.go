@@ -223,6 +223,9 @@ func (h *Handler) secure(t *tunnel) {
 func (h *Handler) explainHandshake(t *tunnel, err error) *refusal {
 	cause := "the TLS handshake in the tunnel failed: " + bounded(err.Error())
 	alert, isAlert := alertOf(err)
+	if !isAlert && t.bare != 0 {
+		alert, isAlert = t.bare, true
+	}
 	switch {
 	case errors.Is(err, errOtherName):
 		return &refusal{code: Misdirected, cause: err.Error(), remedy: "open a tunnel of its own for each host"}

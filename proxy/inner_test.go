@@ -170,6 +170,7 @@ func TestClientThatDoesNotTrustTheCAIsNamed(t *testing.T) {
 	}{
 		{"alert of TLS 1.3", "bad_certificate", func(*tls.Config) {}, (*tls.Conn).Handshake, true},
 		{"alert of TLS 1.2", "bad_certificate", func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, (*tls.Conn).Handshake, true},
+		{"alert of TLS 1.3, as OpenSSL sends it", "unknown_ca", func(c *tls.Config) { c.InsecureSkipVerify = true }, unsealed, true},
 		{"closed in the handshake", "when it saw the certificate", func(c *tls.Config) { c.InsecureSkipVerify = true }, dropping, true},
 		{"closed after it", "right after the handshake", func(c *tls.Config) { c.InsecureSkipVerify = true }, late, false},
 		{"dropped after it", "right after the handshake", func(c *tls.Config) { c.InsecureSkipVerify = true }, abrupt, false},
@@ -192,6 +193,16 @@ func TestClientThatDoesNotTrustTheCAIsNamed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unsealed refuses the certificate before its own keys for writing are in use.
+func unsealed(c *tls.Conn) error {
+	raw := c.NetConn().(*ahead)
+	return tls.Client(raw, &tls.Config{InsecureSkipVerify: true, VerifyPeerCertificate: func([][]byte, [][]*x509.Certificate) error {
+		_, _ = raw.Conn.Write([]byte{21, 3, 3, 0, 2, 2, 48})
+		_ = raw.CloseWrite()
+		return errHangsUp
+	}}).Handshake()
 }
 
 var errHangsUp = errors.New("hangs up")

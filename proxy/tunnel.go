@@ -47,6 +47,7 @@ type tunnel struct {
 
 	early   []byte       // came before it was wanted; read first
 	shown   atomic.Bool  // the certificate was
+	bare    uint8        // the alert that came unsealed after it; 0: none
 	secured atomic.Int64 // when the handshake was over, Unix time in ns; 0: it was not
 	said    atomic.Int64 // bytes that came after it
 	calls   atomic.Int64 // that came inside
@@ -66,10 +67,27 @@ func (t *tunnel) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	n, err := t.Conn.Read(b)
-	if t.secured.Load() != 0 {
+	switch {
+	case t.secured.Load() != 0:
 		t.said.Add(int64(n))
+	case t.shown.Load():
+		t.bare = bareAlert(b[:n])
 	}
 	return n, err
+}
+
+// bareAlert is the alert record that b ends in, 0 if it ends in none. OpenSSL
+// (curl, Python) refuses a certificate of TLS 1.3 before it has its keys for
+// writing in use, and so unsealed: crypto/tls sees a bad record alone.
+func bareAlert(b []byte) uint8 {
+	const size = 7 // type, version, length, level, description
+	if len(b) < size {
+		return 0
+	}
+	if b = b[len(b)-size:]; b[0] != 21 || b[1] != 3 || b[3] != 0 || b[4] != 2 || b[5] > 2 {
+		return 0
+	}
+	return b[6]
 }
 
 func endedByPeer(err error) bool {
