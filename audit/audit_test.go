@@ -37,14 +37,21 @@ func TestAccessLineIsOneJSONObject(t *testing.T) {
 	remarked := event()
 	remarked.Status, remarked.Retry, remarked.Remark, remarked.Remedy = 302, audit.SignInPage, "not authenticated", "add the application"
 	log.Record(remarked)
+	for _, e := range []audit.Event{{Status: 407, Asked: true}, {Status: 407}, {Status: 401, Asked: true}} {
+		e.Code = "caller_unknown"
+		log.Record(&e)
+	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 3 {
-		t.Fatalf("%d lines for 3 calls: %s", len(lines), out.String())
+	if len(lines) != 6 {
+		t.Fatalf("%d lines for 6 calls: %s", len(lines), out.String())
 	}
 	want := []map[string]any{
 		{"level": "info", "message": "call", "route": "graph", "status": 200.0, "token_source": "cache", "retry": "recovered"},
 		{"level": "warn", "code": "token_refused", "cause": "secret expired", "remedy": "rotate it", "status": 502.0},
 		{"level": "info", "status": 302.0, "retry": "sign_in", "remark": "not authenticated", "remedy": "add the application"},
+		{"level": "info", "code": "caller_unknown", "status": 407.0},
+		{"level": "warn", "code": "caller_unknown", "status": 407.0},
+		{"level": "warn", "code": "caller_unknown", "status": 401.0},
 	}
 	for i, line := range lines {
 		var got map[string]any

@@ -65,6 +65,7 @@ type Event struct {
 
 	Status   int
 	Code     string // of the gateway's own refusal, "" for the upstream's answers
+	Asked    bool   // the refusal asks for a credential of a call that showed none
 	Cause    string // the refusal in the operator's words
 	Remark   string // what an answer of the upstream means for the operator, "" when it needs no words
 	Remedy   string // the next step after Cause or Remark

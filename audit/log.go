@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -66,7 +67,8 @@ func (l *Log) Error(msg string, kv ...any) { l.state.Load().zl.Error().Fields(kv
 func (l *Log) Debug(msg string, kv ...any) { l.state.Load().zl.Debug().Fields(kv).Msg(msg) }
 
 // Record writes the access line of a call: at level error for a defect of the
-// gateway, warn for any other refusal of its own, info otherwise.
+// gateway, warn for any other refusal of its own, info otherwise. A 407 to a
+// call without a credential is no trouble: git and Java show theirs after it.
 func (l *Log) Record(e *Event) {
 	s := l.state.Load()
 	if !s.access {
@@ -76,7 +78,7 @@ func (l *Log) Record(e *Event) {
 	switch {
 	case e.Code == "internal":
 		line = s.zl.Error()
-	case e.Code != "":
+	case e.Code != "" && !(e.Asked && e.Status == http.StatusProxyAuthRequired):
 		line = s.zl.Warn()
 	}
 	line.Str("request_id", e.RequestID).Str("door", string(e.Door)).

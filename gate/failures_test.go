@@ -14,7 +14,7 @@ func TestFailuresOfASourceAreHeldOff(t *testing.T) {
 		i := inForce(t, nil, keyCaller("job", jobKey))
 		bad := viaForward(basic("job", otherKey))
 		for n := range 10 {
-			if got := identify(t, i, bad); got.code != gate.CallerUnknown {
+			if got := identify(t, i, bad); got.code != gate.CallerUnknown || got.asked {
 				t.Fatalf("failure %d: %q, want caller_unknown", n+1, got.code)
 			}
 		}

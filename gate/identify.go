@@ -76,7 +76,7 @@ func (i *Identifier) Use(t *routes.Table) []error {
 // token names an unknown key, and then no longer than 10 seconds.
 func (i *Identifier) Identify(ctx context.Context, e Evidence) (*routes.Caller, error) {
 	event := audit.From(ctx)
-	event.Caller, event.CallerHow = "", ""
+	event.Caller, event.CallerHow, event.Asked = "", "", false
 	r := i.roster.Load()
 	if r == nil {
 		return nil, unknown(&e, "no table is in force yet")
@@ -86,6 +86,7 @@ func (i *Identifier) Identify(ctx context.Context, e Evidence) (*routes.Caller, 
 	}
 	caller, how, doubt := i.prove(ctx, r, &e)
 	if doubt != nil {
+		event.Asked = doubt.asked
 		return nil, i.refuse(&e, doubt)
 	}
 	event.Caller, event.CallerHow = caller.Name, how
@@ -105,6 +106,8 @@ type doubt struct {
 	cause string // for the operator; holds no secret
 	// guess: it may be one of many tries, and counts against its source.
 	guess bool
+	// asked: nothing was shown, so the answer is the question for it.
+	asked bool
 	// held is how long the source has to wait already; nothing was looked at.
 	held time.Duration
 }
@@ -125,9 +128,12 @@ func (i *Identifier) prove(ctx context.Context, r *roster, e *Evidence) (*routes
 		return caller, byCertificate, doubtful(err)
 	case e.UID != nil && len(r.uids) > 0:
 		caller, err := r.owner(e)
-		return caller, byUID, doubtful(err)
+		if err != nil {
+			return nil, "", &doubt{cause: err.Error(), asked: true}
+		}
+		return caller, byUID, nil
 	}
-	return nil, "", doubtful(errNothingShown)
+	return nil, "", &doubt{cause: errNothingShown.Error(), asked: true}
 }
 
 func doubtful(err error) *doubt {

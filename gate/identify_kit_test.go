@@ -37,6 +37,7 @@ type identified struct {
 	caller, how string
 	code        gate.Code
 	cause       string
+	asked       bool
 	refusal     *gate.Refusal
 }
 
@@ -56,6 +57,7 @@ func identify(t testing.TB, i *gate.Identifier, e gate.Evidence) identified {
 		if !errors.As(err, &got.refusal) {
 			t.Fatalf("Identify = %v, want a *Refusal", err)
 		}
+		got.asked = event.Asked
 		got.code, got.cause = got.refusal.Code, got.refusal.Cause
 		if caller != nil || event.CallerHow != "" {
 			t.Errorf("refused, and yet caller = %v, how = %q", caller, event.CallerHow)

@@ -53,7 +53,7 @@ func TestTokensAreKnownByEachKindOfKey(t *testing.T) {
 		}
 	}
 	basicField := viaReverse("Authorization", "Bearer "+signers[3].token(t, nil, goodClaims()))
-	if got := identify(t, i, basicField); got.caller != "" || got.cause != "the call shows no credential" {
+	if got := identify(t, i, basicField); got.caller != "" || !got.asked || got.cause != "the call shows no credential" {
 		t.Errorf("Identify(Bearer in Authorization) = %q, %q; want nobody, as that is the app's own", got.caller, got.cause)
 	}
 }
