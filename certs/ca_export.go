@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
@@ -121,7 +122,10 @@ func systemFiles() []string {
 func SystemRoots(lookup func(string) (string, bool)) (roots []*x509.Certificate, from []string, err error) {
 	var lists [][]*x509.Certificate
 	take := func(list []*x509.Certificate, path string) {
-		lists, from = append(lists, list), append(from, path)
+		lists = append(lists, list)
+		if !slices.Contains(from, path) {
+			from = append(from, path)
+		}
 	}
 	if path, ok := lookup("SSL_CERT_FILE"); ok && path != "" {
 		list, err := rootsIn("SSL_CERT_FILE", path)

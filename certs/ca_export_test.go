@@ -31,7 +31,7 @@ func TestABundleHoldsTheRootsThatProgramsTrustedBefore(t *testing.T) {
 	systemFile, extraFile := filepath.Join(dir, "system.pem"), filepath.Join(dir, "extra.pem")
 	put(t, systemFile, string(asPEM("CERTIFICATE", system.cert.Raw)))
 	put(t, extraFile, "# words\n"+string(asPEM("CERTIFICATE", extra.cert.Raw))+string(asPEM("CERTIFICATE", system.cert.Raw)))
-	roots, from, err := certs.SystemRoots(environment("SSL_CERT_FILE", systemFile, "NODE_EXTRA_CA_CERTS", extraFile, "REQUESTS_CA_BUNDLE", dir))
+	roots, from, err := certs.SystemRoots(environment("SSL_CERT_FILE", systemFile, "NODE_EXTRA_CA_CERTS", extraFile, "REQUESTS_CA_BUNDLE", dir, "GIT_SSL_CAINFO", systemFile))
 	if err != nil {
 		t.Fatal(err)
 	}
