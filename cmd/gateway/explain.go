@@ -185,6 +185,8 @@ func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, err
 	}
 	t := gate.Target{Door: audit.Forward, Authority: a, Method: f.method, Path: f.path, Query: f.url.RawQuery, Header: f.header, Caller: caller}
 	switch {
+	case f.method == http.MethodConnect:
+		t.Door = audit.Tunnel
 	case isOwn(a, table.Listen):
 		t.Door = audit.Reverse
 	case f.url.Scheme == "http" && a.Port == 80:
@@ -201,7 +203,6 @@ func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, err
 		return x, nil
 	}
 	if f.method == http.MethodConnect {
-		t.Door, t.Authority = audit.Tunnel, a
 		x.tunnel(ctx, g, t)
 		return x, nil
 	}
