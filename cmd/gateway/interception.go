@@ -47,13 +47,17 @@ func newIntercepting(file *routes.File, log *audit.Log, ca *certs.CA) (*engine, 
 		return nil, nil, err
 	}
 	e, notices, err := newEngine(file, log, ca)
-	if root := ca.Roots()[0]; err == nil && (len(before) == 0 || !before[0].Equal(root)) {
+	switch root := ca.Roots()[0]; {
+	case err == nil && len(before) == 0:
+		notices = append(notices, notice{text: fmt.Sprintf("interception CA: a first root was made for the routed hosts: %s, SHA-256 %s, good until %s; no client trusts it yet",
+			root.Subject.CommonName, fingerprint(root), day(root.NotAfter)), remedy: "have clients trust it: gateway ca export (docs/interception.md)"})
+	case err == nil && !before[0].Equal(root):
 		notices = append(notices, rootNotice(root))
 	}
 	return e, notices, err
 }
 
-// rootNotice tells that clients have to trust root from now on.
+// rootNotice tells that clients have to trust root too from now on.
 func rootNotice(root *x509.Certificate) notice {
 	return notice{text: fmt.Sprintf("interception CA: a new root was made for the routed hosts: %s, SHA-256 %s, good until %s; clients that do not trust it refuse hosts that no older root covers",
 		root.Subject.CommonName, fingerprint(root), day(root.NotAfter)), remedy: trustAnew}

@@ -63,8 +63,8 @@ func TestTheEngineMakesACAAndSaysSoOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Contains(texts(notices), "a new root was made"); got != want {
-			t.Errorf("start %d tells of a new root: %t, want %t: %s", i, got, want, texts(notices))
+		if got := strings.Contains(texts(notices), "a first root was made"); got != want {
+			t.Errorf("start %d tells of a first root: %t, want %t: %s", i, got, want, texts(notices))
 		}
 		if _, err := e.ca.Certificate("a.example.com"); err != nil {
 			t.Error(err)

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/certs"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/sandbox"
 	"github.com/spf13/cobra"
@@ -133,6 +134,10 @@ log: {debug_headers: true}
 	}
 	file, err := routes.Open(path, os.LookupEnv)
 	if err != nil {
+		return err
+	}
+	// Made beforehand: serve's warning of a new root has no reader here.
+	if _, err := certs.OpenCA(file.Table().Intercept.CADir, file.Table().InterceptedHosts()); err != nil {
 		return err
 	}
 	logTo := s.out

@@ -269,4 +269,10 @@ func (g *gateway) greet(s std) {
 		fmt.Fprintf(s.err, "try    curl %s%s/   or   http_proxy=%s curl http://%s/\n", at, r.Mount, at, strings.TrimSuffix(r.Hosts[0].String(), ":443"))
 		break
 	}
+	switch t := g.file.Table(); {
+	case t.Intercept != nil && t.Callers != nil:
+		fmt.Fprint(s.err, "       gateway env --as NAME --key-file PATH, for programs that obey HTTPS_PROXY; the calls above want a caller's key too\n")
+	case t.Intercept != nil:
+		fmt.Fprint(s.err, "       gateway env, for programs that obey HTTPS_PROXY\n")
+	}
 }
