@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-13b04e61/gateway/proxy"
+	"github.com/seed-13b04e61/gateway/routes"
 )
 
 // h2c upgrade smuggling: what is asked for inside of a switched connection is
@@ -43,4 +46,37 @@ func TestCallThatPassesThroughSwitchesNotToHTTP2(t *testing.T) {
 	if h := <-sent; h.Get("Upgrade") != "" || h.Get("Http2-Settings") != "" || strings.Contains(strings.ToLower(h.Get("Connection")), "upgrade") {
 		t.Errorf("the host was asked to switch: %v", h)
 	}
+}
+
+// Calls that HTTP_PROXY passes on are limited; a CONNECT is no way around it.
+func TestTunnelsThatPassThroughAreUnderTheCallersLimits(t *testing.T) {
+	addr := beside(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
+	o := guarded(&porter{})
+	o.alter = func(table *routes.Table) {
+		withCallers(table)
+		allowing(addr)(table)
+		for _, c := range table.Callers {
+			c.Limits.Concurrency = 1
+		}
+	}
+	g := o.newRig(t, plain, newUpstream(t, false, echo))
+	first, answer := g.dial(t, addr, "Proxy-Authorization", basic)
+	if answer.StatusCode != 200 {
+		t.Fatalf("the first tunnel got %s", answer.Status)
+	}
+	for range 2 { // a refusal takes no place
+		_, answer = g.dial(t, addr, "Proxy-Authorization", basic)
+		if code := answer.Header.Get("Gateway-Error"); answer.StatusCode != 503 || code != "overloaded" {
+			t.Errorf("a second tunnel got %s %s, want 503 overloaded", answer.Status, code)
+		}
+	}
+	if n := g.handler.InFlight(); n.Tunnels != 1 {
+		t.Errorf("in flight: %+v, want one tunnel", n)
+	}
+	_ = first.Close()
+	g.await(t, func(proxy.InFlight) bool { // the place is given back soon after the tunnel is counted no more
+		c, answer := g.dial(t, addr, "Proxy-Authorization", basic)
+		_ = c.Close()
+		return answer.StatusCode == 200
+	})
 }

@@ -217,6 +217,7 @@ func (ts *tunnels) cut(closed bool) {
 func (h *Handler) connect(w http.ResponseWriter, r *http.Request) {
 	p := h.begin(w, r, nil)
 	p.event.Door, p.event.Host = audit.Tunnel, bounded(r.RequestURI)
+	defer p.leave()
 	var t *tunnel
 	defer func() {
 		if v := recover(); v != nil {
@@ -262,6 +263,11 @@ func (h *Handler) dig(p *passage, r *http.Request) (*tunnel, *refusal) {
 	way, at, err := p.world.gate.Tunnel(p, gate.Target{Door: audit.Tunnel, Authority: asked, Method: r.Method, Caller: p.caller})
 	if err != nil {
 		return nil, explain(err)
+	}
+	if way == gate.Through { // a call under way, as long as it is open; those inside of others are counted one by one
+		if refused := p.admit(p.world.ofCaller[p.caller], nil); refused != nil {
+			return nil, refused
+		}
 	}
 	t := &tunnel{h: h, asked: asked, at: at, way: way, evidence: p.proof(r)}
 	if refused := t.canBeRead(); refused != nil {
