@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -35,5 +36,16 @@ func TestTokenIsLookedForHoweverOftenAnotherWasSent(t *testing.T) {
 		if !proxy.LookedFor(distinctToken(2), distinctToken(1), times) {
 			t.Fatalf("after %d sendings of another token, this one may come back", times)
 		}
+	}
+}
+
+func TestTokenInTheNameOfARequestIsNotRecorded(t *testing.T) {
+	const token = "a-short-opaque-token-of-another-server"
+	g := rigging{always: token}.newRig(t, plain, newUpstream(t, false, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Ms-Request-Id", bearer(r))
+	}))
+	g.get(t, "/api/x")
+	if e := g.events.the(1); e.Code != "token_reflected" || strings.Contains(fmt.Sprintf("%+v", e), token) {
+		t.Errorf("recorded %+v", e)
 	}
 }

@@ -92,10 +92,10 @@ func (h *Handler) modify(resp *http.Response) error {
 		return &refusal{code: UpstreamProxy, detail: "the upstream asked for proxy authentication",
 			remedy: "something between the gateway and the upstream is a proxy that wants credentials; name it as egress.proxy"}
 	}
-	p.event.UpstreamRequest = upstreamRequest(resp.Header)
 	if p.sent.withinFields(resp.Header) {
 		return h.reflected(p)
 	}
+	p.event.UpstreamRequest = upstreamRequest(resp.Header)
 	if refused := h.admitAnswer(resp, p); refused != nil {
 		return refused
 	}
