@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +13,7 @@ import (
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/certs"
 	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/tokens"
 )
 
 // intercepting is a file of one route for host, whose tables name the folder dir.
@@ -173,5 +177,23 @@ func TestAnOldRootIsWarnedOfBeforeItEndsOnceADay(t *testing.T) {
 		if got := count(); got != step.want {
 			t.Errorf("at %s: %d warnings, want %d", step.at, got, step.want)
 		}
+	}
+}
+
+func TestATokenThatNobodyWaitsForIsNoTrouble(t *testing.T) {
+	log, logged := book(t)
+	_, file := intercepting(t, "", "a.example.com")
+	e, _, err := newIntercepting(file, log, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	e.Acquired(tokens.Key{Credential: "default"}, tokens.Token{}, fmt.Errorf("the request was given up: %w", context.Canceled), 0, "miss")
+	if logged.String() != "" {
+		t.Errorf("logged %s", logged)
+	}
+	e.Acquired(tokens.Key{Credential: "default"}, tokens.Token{}, errors.New("refused"), 0, "miss")
+	if !strings.Contains(logged.String(), "no token") {
+		t.Errorf("a refusal is not told: %s", logged)
 	}
 }

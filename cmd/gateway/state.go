@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,6 +24,10 @@ func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Dur
 		e.proven.Store(k.Credential, true)
 		e.log.Debug("token acquired", "credential", k.Credential, "scope", k.Scope, "why", why, "expires", t.Expires)
 		e.remarkRoles(k, t, why)
+		return
+	}
+	if errors.Is(err, context.Canceled) { // nobody waits any more: a quick program of exec has ended
+		e.log.Debug("token not waited for", "credential", k.Credential, "scope", k.Scope, "why", why)
 		return
 	}
 	result, fields := "unavailable", []any{"credential", k.Credential, "scope", k.Scope, "why", why, "cause", err.Error()}
