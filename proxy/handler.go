@@ -123,7 +123,7 @@ func New(cfg Config) *Handler {
 	h := &Handler{
 		cfg: cfg, answers: statuses(), budget: &budget{limit: cfg.ReplayBudget},
 		via:     []string{fmt.Sprintf("1.1 gateway-%08x", rand.Uint32())},
-		buffers: &bufferPool{}, tunnels: tunnels{open: map[*tunnel]struct{}{}},
+		buffers: &bufferPool{}, tunnels: tunnels{open: map[*tunnel]struct{}{}, held: map[string]int64{}},
 	}
 	h.acr = newRegistries(h, cfg.Tokens)
 	h.hall, h.through, h.inner = h.newHall(), h.newThrough(), h.newInner()

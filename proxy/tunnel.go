@@ -42,6 +42,7 @@ type tunnel struct {
 	// evidence is what the CONNECT showed. Every call inside is identified by it
 	// anew, and by nothing of its own.
 	evidence gate.Evidence
+	holder   string      // the caller's name, by whose share it counts; "" for anyone
 	event    audit.Event // of the CONNECT
 	far      net.Conn    // the other end of what is passed through; nil when intercepted
 
@@ -143,25 +144,42 @@ type tunnels struct {
 	wanted  int64      // those of open, and those whose CONNECT is not answered yet
 	through int64      // of open: those that are passed through
 	open    map[*tunnel]struct{}
+	held    map[string]int64 // of wanted, by the names of callers
 	closed  bool
 }
 
-// reserve takes a place, and tells whether there was one.
-func (ts *tunnels) reserve(limit int64) bool {
+// reserve takes a place for a caller, "" for anyone, and tells whether there was
+// one. No named caller holds more than half of all, or silent tunnels of one
+// would keep the others out.
+func (ts *tunnels) reserve(caller string, limit int64) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if ts.closed || ts.wanted >= limit {
+	if ts.closed || ts.wanted >= limit || caller != "" && ts.held[caller] >= (limit+1)/2 {
 		return false
 	}
 	ts.wanted++
+	if caller != "" {
+		ts.held[caller]++
+	}
 	return true
 }
 
-// release gives back a place that no tunnel came to.
-func (ts *tunnels) release() {
+// release gives back a caller's place that no tunnel came to.
+func (ts *tunnels) release(caller string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
+	ts.giveBack(caller)
+}
+
+// giveBack is release for who holds mu.
+func (ts *tunnels) giveBack(caller string) {
 	ts.wanted--
+	if caller == "" {
+		return
+	}
+	if ts.held[caller]--; ts.held[caller] == 0 {
+		delete(ts.held, caller)
+	}
 }
 
 // enter notes a tunnel that has a place. It is false once all are cut.
@@ -182,7 +200,7 @@ func (ts *tunnels) enter(t *tunnel) bool {
 func (ts *tunnels) leave(t *tunnel) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	ts.wanted--
+	ts.giveBack(t.holder)
 	if _, ok := ts.open[t]; ok {
 		delete(ts.open, t)
 		if t.way == gate.Through {
@@ -269,15 +287,15 @@ func (h *Handler) dig(p *passage, r *http.Request) (*tunnel, *refusal) {
 			return nil, refused
 		}
 	}
-	t := &tunnel{h: h, asked: asked, at: at, way: way, evidence: p.proof(r)}
+	t := &tunnel{h: h, asked: asked, at: at, way: way, evidence: p.proof(r), holder: p.event.Caller}
 	if refused := t.canBeRead(); refused != nil {
 		return nil, refused
 	}
-	if !h.tunnels.reserve(h.cfg.Tunnels) {
-		return nil, busy("as many tunnels are open as the gateway takes", "the number of gateways")
+	if !h.tunnels.reserve(t.holder, h.cfg.Tunnels) {
+		return nil, busy("as many tunnels are open as the gateway takes, or half of them by this caller", "the number of gateways")
 	}
 	if refused := t.open(p); refused != nil {
-		h.tunnels.release()
+		h.tunnels.release(t.holder)
 		return nil, refused
 	}
 	return t, nil

@@ -147,7 +147,7 @@ func TestTunnelsNeedACA(t *testing.T) {
 
 func TestTunnelsAreLimitedAndCountedApart(t *testing.T) {
 	d := digging(t, rigging{
-		config: proxy.Config{Tunnels: 2, Identifier: &porter{}},
+		config: proxy.Config{Tunnels: 4, Identifier: &porter{}}, // half of them for one caller
 		alter: func(table *routes.Table) {
 			withCallers(table)
 			table.Callers[0].Limits.Concurrency = 1
@@ -173,6 +173,15 @@ func TestTunnelsAreLimitedAndCountedApart(t *testing.T) {
 	d.await(t, func(n proxy.InFlight) bool { return n.Tunnels == 0 && n.Connections == 1 })
 	if _, answer := d.dial(t, "example.com:443", "Proxy-Authorization", basic); answer.StatusCode != 200 {
 		t.Errorf("afterwards: %s", answer.Status)
+	}
+}
+
+func TestTunnelsOfAnyoneAreLimitedTogether(t *testing.T) {
+	d := digging(t, rigging{config: proxy.Config{Tunnels: 1}}, plain, echo)
+	for i, want := range []int{200, 503} {
+		if _, answer := d.dial(t, "example.com:443"); answer.StatusCode != want {
+			t.Errorf("tunnel %d: %s, want %d", i, answer.Status, want)
+		}
 	}
 }
 
