@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// What nohup, or a shell that runs tests behind it, has ignored, every
+	// program that is started would ignore too. What is caught here is theirs.
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 	testscript.Main(m, map[string]func(){
 		"gateway": func() { os.Exit(run(context.Background(), os.Args[1:], std{os.Stdout, os.Stderr})) },
 		"witness": witness,
