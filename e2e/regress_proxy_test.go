@@ -37,7 +37,7 @@ func TestCVE_2026_71324_ConnectReachesNoUpstream(t *testing.T) {
 	assault(t, append(table, entries(t, "CONNECT ", "two calls in one write")...)...)
 }
 
-// smokescreen did not check the calls within a tunnel. None is opened, and what
+// smokescreen did not check the calls within a tunnel. Where none is opened, what
 // follows the refused CONNECT counts for itself.
 func TestSmokescreen279_CallsBehindAConnectAreJudgedByThemselves(t *testing.T) {
 	inner := func(host string) string {

@@ -209,6 +209,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t *tunnel) *passage {
 	p := &passage{Context: r.Context(), world: h.world.Load(), tunnel: t}
 	p.in.w, p.in.h2 = w, r.ProtoMajor >= 2
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		p.in.src = r.Body
+	}
 	p.meter = meter{ResponseWriter: w, h2: p.in.h2, in: &p.in, draining: &h.draining}
 	p.event.Start = time.Now()
 	p.event.RequestID = requestID()
@@ -219,9 +222,6 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t *tunnel) *pass
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, t *tunnel) {
 	p := h.begin(w, r, t)
-	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		p.in.src = r.Body
-	}
 	h.running.Add(1)
 	defer h.finish(p)
 	next, refused := h.enter(p, r)

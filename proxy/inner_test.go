@@ -1,19 +1,16 @@
 package proxy_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/proxy"
@@ -285,30 +282,5 @@ func TestAnswersStreamThroughTunnels(t *testing.T) {
 		if err != nil || len(rest) != 1<<20 {
 			t.Errorf("then came %d bytes, %v", len(rest), err)
 		}
-	}
-}
-
-// A front with short patience: what is silent does not hold a connection.
-func TestSlowTunnelsAreEnded(t *testing.T) {
-	for _, first := range []string{"", "\x16", "\x16\x03\x01\x02\x00", "GET /x HT"} {
-		t.Run(fmt.Sprintf("%q", first), func(t *testing.T) {
-			t.Parallel()
-			d := digging(t, rigging{}, plain, echo)
-			c, _ := d.dial(t, "example.com:443")
-			if _, err := io.WriteString(c, first); err != nil {
-				t.Fatal(err)
-			}
-			began := time.Now()
-			_, _ = io.Copy(io.Discard, bufio.NewReader(c))
-			if took := time.Since(began); took < 9*time.Second || took > 19*time.Second {
-				t.Errorf("it was ended after %s, want 10 s", took)
-			}
-			d.await(t, func(n proxy.InFlight) bool { return n.Tunnels == 0 && n.Connections == 0 })
-			if first != "GET /x HT" {
-				if e := d.events.the(1); e.Code != "slow_request" {
-					t.Errorf("recorded %+v", e)
-				}
-			}
-		})
 	}
 }

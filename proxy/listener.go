@@ -137,6 +137,36 @@ type seat struct {
 	seating *seating
 	source  netip.Addr // that it counts for
 	left    atomic.Bool
+	began   bool   // something was read
+	early   []byte // was read before it was wanted
+}
+
+// peeked is how much http.Server reads at first to see whether HTTP/2 is spoken
+// without TLS.
+const peeked = len("PRI * HTTP/2.0")
+
+// Read implements [net.Conn]. Where http.Server asks for a first few bytes, more
+// is taken: it answers what those show to be no call at once, and closing with
+// bytes unread would reset the connection, and the answer might be lost with it.
+func (c *seat) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		if c.early = c.early[n:]; len(c.early) == 0 {
+			c.early = nil
+		}
+		return n, nil
+	}
+	if c.began || len(p) == 0 || len(p) > peeked {
+		c.began = c.began || len(p) > 0
+		return c.Conn.Read(p)
+	}
+	more := make([]byte, 2<<10)
+	n, err := c.Conn.Read(more)
+	if n == 0 {
+		return 0, err
+	}
+	c.began, c.early = true, more[:n]
+	return c.Read(p)
 }
 
 // Close implements [net.Conn].

@@ -11,14 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
-	"github.com/seed-13b04e61/gateway/gate"
 	"github.com/seed-13b04e61/gateway/proxy"
 	"github.com/seed-13b04e61/gateway/routes"
-	"github.com/seed-13b04e61/gateway/tokens"
 )
 
 // beside is a TCP server of no route; serve has each of its connections.
@@ -115,10 +112,27 @@ func TestTunnelThatPassesThroughIsBounded(t *testing.T) {
 		{"moving", "it was open for 12h0m0s", 4 * time.Minute, 12 * time.Hour},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inFlightBubble(t, tt.every, func(took time.Duration, e audit.Event) {
+			inTunnelBubble(t, func(t *testing.T, b *bubble) {
+				over := make(chan struct{})
+				go func() { // the other end
+					defer close(over)
+					up := <-b.far.conns
+					defer up.Close()
+					one := make([]byte, 1)
+					for tt.every > 0 {
+						time.Sleep(tt.every)
+						if _, err := up.Write(one); err != nil {
+							return
+						}
+					}
+					_, _ = up.Read(one)
+				}()
+				_, took := b.say(t, "CONNECT other.test:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+				e := b.events.the(1)
 				if took < tt.want || took > tt.want+5*time.Minute || !strings.Contains(e.Cause, tt.cause) || e.Status != 200 {
 					t.Errorf("it was cut off after %s, recorded %+v; want %s", took, e, tt.want)
 				}
+				<-over
 			})
 		})
 	}
@@ -307,60 +321,4 @@ func TestHTTP2IsSpokenWithoutTLSOnLoopbackAlone(t *testing.T) {
 	if _, err := io.ReadAll(c); err != nil {
 		t.Errorf("half a preface: %v, want the end", err)
 	}
-}
-
-// inFlightBubble opens a tunnel that passes through, in a bubble, has a byte come
-// every so often, and tells how long it lasted.
-func inFlightBubble(t *testing.T, every time.Duration, test func(took time.Duration, e audit.Event)) {
-	synctest.Test(t, func(t *testing.T) {
-		far := &pipes{make(chan net.Conn), make(chan struct{})}
-		front := &pipes{make(chan net.Conn), make(chan struct{})}
-		recorded := &events{}
-		recorded.more.L = &recorded.mu
-		log, err := audit.NewLog(io.Discard, audit.LogConfig{Level: "warn", Format: "json"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		table, err := routes.Parse("routes.yaml", []byte("version: 1\n"+credentials+`routes: [{name: api, hosts: [example.com], scope: s}]`),
-			func(string) (string, bool) { return "", false })
-		if err != nil {
-			t.Fatal(err)
-		}
-		allowing("other.test")(table)
-		store, err := tokens.New(tokens.Config{Acquirer: &issuer{}, Entries: 10, Memory: 1 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := proxy.New(proxy.Config{Tokens: store, Recorder: recorded, Log: log})
-		h.Use(decided{gate.New(table, keyed{})}, far)
-		srv := h.NewServer()
-		go func() { _ = srv.Serve(front) }()
-		c, err := front.DialContext(t.Context(), "", "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		over := make(chan struct{})
-		go func() { // the other end
-			defer close(over)
-			up := <-far.conns
-			defer up.Close()
-			b := make([]byte, 1)
-			for every > 0 {
-				time.Sleep(every)
-				if _, err := up.Write(b); err != nil {
-					return
-				}
-			}
-			_, _ = up.Read(b)
-		}()
-		began := time.Now()
-		go func() { _, _ = io.WriteString(c, "CONNECT other.test:443 HTTP/1.1\r\nHost: x\r\n\r\n") }()
-		_, _ = io.Copy(io.Discard, c)
-		took := time.Since(began)
-		test(took, recorded.the(1))
-		_ = srv.Close()
-		<-over
-		h.Close()
-		store.Close()
-	})
 }

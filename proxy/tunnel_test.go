@@ -35,7 +35,7 @@ func TestConnectIsRefusedBeforeAnythingIsOpened(t *testing.T) {
 		{"user information", "CONNECT a:b@example.com:443 HTTP/1.1\r\nHost: example.com\r\n" + last, "400 bad_request"},
 		{"odd address", "CONNECT 2130706433:443 HTTP/1.1\r\nHost: x\r\n" + last, "400 bad_request"},
 		{"query", "CONNECT example.com:443?x HTTP/1.1\r\nHost: x\r\n" + last, "400"},
-		{"length", "CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 72\r\n\r\n" + after, "400 bad_request"},
+		{"length", "CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\nContent-Length: " + fmt.Sprint(len(after)) + "\r\n\r\n" + after, "400 bad_request"},
 		{"chunks", "CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + after, "400 bad_request"},
 		{"long fields", "CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n" + last, "431 headers_too_large"},
 		{"no route", "CONNECT other.test:443 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "403 egress_denied"},
