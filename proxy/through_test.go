@@ -225,7 +225,7 @@ func TestShutdownEndsTunnelsAndTruncatesNothing(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			if b, err := io.ReadAll(resp.Body); err != nil || len(b) != 3<<20-1 {
-				t.Errorf("%d bytes of the answer, %v", len(b), err)
+				t.Errorf("%d bytes of the answer by HTTP/%d, %v", len(b), resp.ProtoMajor, err)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,11 @@ const (
 	firstByteWait = 10 * time.Second
 	// answerWait is how long a caller may take to accept those few bytes.
 	answerWait = 10 * time.Second
+	// lingerAfter is how long after a write a caller may still be reading,
+	// lingerWait how long it may then take, and lingerLook how often one looks.
+	lingerAfter = 5 * time.Second
+	lingerWait  = 10 * time.Second
+	lingerLook  = 50 * time.Millisecond
 )
 
 // tunnel is a connection whose CONNECT was answered by 200. TLS of the calls
@@ -52,6 +58,8 @@ type tunnel struct {
 	secured atomic.Int64 // when the handshake was over, Unix time in ns; 0: it was not
 	said    atomic.Int64 // bytes that came after it
 	calls   atomic.Int64 // that came inside
+	writing atomic.Int64 // writes under way
+	wrote   atomic.Int64 // when the last one ended, Unix time in ns
 	left    atomic.Bool
 
 	mu  sync.Mutex // guards why
@@ -107,11 +115,31 @@ func closeWrite(c net.Conn) error {
 	return c.Close()
 }
 
-// Close implements [net.Conn]. It may be called again.
+// Write implements [net.Conn].
+func (t *tunnel) Write(b []byte) (int, error) {
+	t.writing.Add(1)
+	n, err := t.Conn.Write(b)
+	t.wrote.Store(time.Now().UnixNano())
+	t.writing.Add(-1)
+	return n, err
+}
+
+// Close implements [net.Conn]. It may be called again. Where something was just
+// written the connection goes on for a while: http.Server closes those of HTTP/2
+// a second after their last call, and what a slow caller has not read by then
+// would be lost, in its buffers and in the system's.
 func (t *tunnel) Close() error {
 	if !t.left.CompareAndSwap(false, true) {
 		return nil
 	}
+	if t.secured.Load() != 0 && t.unread() && t.reason() == "" {
+		go t.linger() // ends by lingerWait
+		return nil
+	}
+	return t.close()
+}
+
+func (t *tunnel) close() error {
 	t.h.tunnels.leave(t)
 	if t.far != nil {
 		_ = t.far.Close()
@@ -121,7 +149,30 @@ func (t *tunnel) Close() error {
 	return err
 }
 
-// end closes the tunnel and keeps why, if nobody gave a reason before.
+// unread tells whether the caller may not have read all.
+func (t *tunnel) unread() bool {
+	return t.writing.Load() > 0 || time.Since(time.Unix(0, t.wrote.Load())) < lingerAfter
+}
+
+// linger closes once the caller has, which reads to the end, or is too slow.
+func (t *tunnel) linger() {
+	defer t.close()
+	until := time.Now().Add(lingerWait)
+	for half := false; time.Now().Before(until); {
+		_ = t.Conn.SetReadDeadline(time.Now().Add(lingerLook))
+		_, err := io.CopyN(io.Discard, t.Conn, drainBytes)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		if !half && t.writing.Load() == 0 && time.Since(time.Unix(0, t.wrote.Load())) >= lingerLook {
+			if half = true; t.CloseWrite() != nil {
+				return
+			}
+		}
+	}
+}
+
+// end closes the tunnel at once, and keeps why, if nobody gave a reason before.
 func (t *tunnel) end(why string) {
 	t.mu.Lock()
 	if t.why == "" {
@@ -129,6 +180,7 @@ func (t *tunnel) end(why string) {
 	}
 	t.mu.Unlock()
 	_ = t.Close()
+	_ = t.Conn.Close() // it may linger
 }
 
 func (t *tunnel) reason() string {
