@@ -280,17 +280,3 @@ func TestTunnelForTLSWithoutACAIsRefusedWithTheRemedy(t *testing.T) {
 	}
 	noneBare(t, w)
 }
-
-// undici asks for a tunnel to port 80, and speaks plain HTTP in it.
-func TestTunnelForPlainHTTPGetsTheToken(t *testing.T) {
-	w, g := startGraph(t, "")
-	c := client{name: "undici EnvHttpProxyAgent", command: node("tunnel")}
-	e := echoed(t, c.do(t, request{url: "http://graph.microsoft.com" + odata}, g.proxy))
-	if e.Host != "graph.microsoft.com" || e.Path != "/v1.0/$echo/users" {
-		t.Errorf("Graph saw %s %s%s", e.Method, e.Host, e.Path)
-	}
-	if n := g.metric(t, "gateway_requests_total", `door="tunnel"`); n != 1 {
-		t.Errorf("%v calls counted at the tunnel door, want 1", n)
-	}
-	noneBare(t, w)
-}
