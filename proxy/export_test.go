@@ -76,3 +76,9 @@ func LookedFor(token, other string, times int) bool {
 	s.add(&stamped{end: end, needle: []byte(end)})
 	return s.within([]byte(token))
 }
+
+// Metered is what a call over HTTP/2 writes to w through, until end is called.
+func Metered(w http.ResponseWriter) (metered http.ResponseWriter, end func()) {
+	m := &meter{ResponseWriter: w, h2: true}
+	return m, m.leave
+}

@@ -204,7 +204,8 @@ type meter struct {
 	h2       bool
 	in       *inflow
 	draining *atomic.Bool      // nil: never
-	renewed  time.Time         // when the deadline was last set
+	renewed  time.Time         // when the deadline was last set; HTTP/1.1 alone
+	stall    stall             // instead of it, over HTTP/2
 	early    func(http.Header) // cleans the fields of an answer before the answer; nil: none passes
 	switched *switched         // that the connection is for; nil: no other protocol
 }
@@ -231,8 +232,8 @@ func (m *meter) WriteHeader(status int) {
 		}
 	}
 	m.allow()
+	defer m.rest() // which a panic must not leave out
 	m.ResponseWriter.WriteHeader(status)
-	m.rest()
 }
 
 func (m *meter) Write(b []byte) (int, error) {
@@ -240,8 +241,8 @@ func (m *meter) Write(b []byte) (int, error) {
 		m.WriteHeader(http.StatusOK)
 	}
 	m.allow()
+	defer m.rest()
 	n, err := m.ResponseWriter.Write(b)
-	m.rest()
 	m.bytes += int64(n)
 	return n, err
 }
@@ -249,9 +250,8 @@ func (m *meter) Write(b []byte) (int, error) {
 // FlushError is what http.ResponseController calls.
 func (m *meter) FlushError() error {
 	m.allow()
-	err := http.NewResponseController(m.ResponseWriter).Flush()
-	m.rest()
-	return err
+	defer m.rest()
+	return http.NewResponseController(m.ResponseWriter).Flush()
 }
 
 // Unwrap lets http.ResponseController reach deadlines.
@@ -275,17 +275,90 @@ func (m *meter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // allow gives the caller its time to accept what is written next.
 func (m *meter) allow() {
-	if now := time.Now(); m.h2 || now.Sub(m.renewed) >= renewEvery {
+	now := time.Now()
+	if m.h2 {
+		m.stall.begin(m.ResponseWriter, now.Add(writeStall))
+		return
+	}
+	if now.Sub(m.renewed) >= renewEvery {
 		m.renewed = now
 		_ = http.NewResponseController(m.ResponseWriter).SetWriteDeadline(now.Add(writeStall))
 	}
 }
 
-// rest takes the deadline back where it would strike without a write: HTTP/2
-// resets the stream then, HTTP/1.1 fails the next write alone, which has one of
+// rest takes the time back where it would strike without a write: HTTP/2 resets
+// the stream then, HTTP/1.1 fails the next write alone, which has a deadline of
 // its own.
 func (m *meter) rest() {
 	if m.h2 {
-		_ = http.NewResponseController(m.ResponseWriter).SetWriteDeadline(time.Time{})
+		m.stall.end()
 	}
+}
+
+// leave bounds what net/http still writes when the call has ended. Over HTTP/2
+// that is for net/http's own deadline, which ends with the stream.
+func (m *meter) leave() {
+	if !m.h2 {
+		m.allow()
+		return
+	}
+	if !m.stall.close() {
+		return // or net/http would reset the stream once more
+	}
+	_ = http.NewResponseController(m.ResponseWriter).SetWriteDeadline(time.Now().Add(writeStall))
+}
+
+// stall resets a stream of HTTP/2 whose caller does not accept what is written.
+// A deadline of net/http's around each write would do the same, but setting one
+// is a message to the goroutine that serves the whole connection.
+type stall struct {
+	mu    sync.Mutex  // guards what follows; held while the stream is being reset
+	timer *time.Timer // nil: nothing was written yet
+	until time.Time   // for the write under way; zero: there is none
+	over  bool        // the stream was reset, or the call ended: w may not be touched any more
+}
+
+// begin gives the write to w that comes next its time.
+func (s *stall) begin(w http.ResponseWriter, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	s.until = until
+	if s.timer == nil {
+		s.timer = time.AfterFunc(writeStall, func() { s.strike(w) })
+		return
+	}
+	s.timer.Reset(writeStall)
+}
+
+// strike may come late, when its write has ended or the next has begun.
+func (s *stall) strike(w http.ResponseWriter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over || s.until.IsZero() || time.Now().Before(s.until) {
+		return
+	}
+	s.over = true
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) // long ago: at once
+}
+
+func (s *stall) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until = time.Time{}
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+}
+
+// close tells whether the call ended before the stream was reset.
+func (s *stall) close() (inTime bool) {
+	s.end()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	inTime = !s.over
+	s.over = true
+	return inTime
 }

@@ -262,7 +262,7 @@ func (h *Handler) defect(p *passage, v any) {
 // and reads of it.
 func (h *Handler) leave(p *passage) {
 	p.in.close()
-	p.meter.allow()
+	p.meter.leave()
 	p.leave()
 	h.budget.give(p.kept)
 	if p.stream {

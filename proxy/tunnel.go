@@ -210,7 +210,7 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request) {
 		p.hangUp = r.ContentLength != 0 // nobody knows where the next request begins
 		h.refuse(&p.meter, p, refused)
 		p.in.close()
-		p.meter.allow()
+		p.meter.leave()
 		h.cfg.Recorder.Record(p.end())
 		return
 	}
