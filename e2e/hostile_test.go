@@ -141,8 +141,12 @@ func (a *arena) judgeSent(t *testing.T, h hostile, got exchanged, calls []wire) 
 	}
 	for _, c := range calls {
 		text := strings.ToLower(c.line + "\n" + strings.Join(c.fields, "\n") + "\n")
+		rest := text // without the token, whose random letters may spell a word
+		if v := c.values("Authorization"); len(v) == 1 && (v[0] == a.token || h.tenant) {
+			rest = strings.ReplaceAll(text, strings.ToLower(v[0]), "")
+		}
 		for _, word := range h.without {
-			if strings.Contains(text, strings.ToLower(a.fill(word, hostileDoor{}))) {
+			if strings.Contains(rest, strings.ToLower(a.fill(word, hostileDoor{}))) {
 				t.Errorf("the upstream sees %q:\n%s", word, text)
 			}
 		}
@@ -181,7 +185,7 @@ func (a *arena) safe(t *testing.T, got exchanged) {
 			t.Errorf("somebody else was called: %q", raw)
 		}
 	}
-	if at := strings.Index(got.raw, "eyJ"); at >= 0 {
+	if at := jwtIn(got.raw); at >= 0 {
 		t.Errorf("a token comes back: %.80q", got.raw[at:])
 	}
 	for _, status := range got.statuses {
@@ -195,10 +199,13 @@ func (a *arena) safe(t *testing.T, got exchanged) {
 func (a *arena) quiet(t *testing.T) {
 	t.Helper()
 	text := a.g.stdout.String() + a.g.stderr.String()
-	for _, word := range []string{"panic", "defect", "goroutine ", "DATA RACE", "eyJ", "of-the-caller", "of-the-next-hop", a.world.Secret()} {
+	for _, word := range []string{"panic", "defect", "goroutine ", "DATA RACE", "of-the-caller", "of-the-next-hop", a.world.Secret()} {
 		if at := strings.Index(text, word); at >= 0 {
 			t.Errorf("the log holds %.8q: %.600s", word, text[max(0, at-200):])
 		}
+	}
+	if at := jwtIn(text); at >= 0 {
+		t.Errorf("the log holds a JWT: %.600s", text[max(0, at-200):])
 	}
 }
 

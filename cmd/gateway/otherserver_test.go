@@ -58,7 +58,7 @@ func TestCredentialsForOtherServersGetTheirToken(t *testing.T) {
 			if code != test.code || !strings.Contains(out.String(), test.want) {
 				t.Errorf("exit code %d, want %d, and %q in:\n%s%s", code, test.code, test.want, &out, &errs)
 			}
-			for _, secret := range []string{"s%cr&t", "wrong-wrong", "eyJ"} {
+			for _, secret := range []string{"s%cr&t", "wrong-wrong", "eyJhbGci"} {
 				if strings.Contains(out.String()+errs.String(), secret) {
 					t.Errorf("it shows a secret:\n%s%s", &out, &errs)
 				}
