@@ -292,11 +292,9 @@ func (h *Handler) modifyThrough(resp *http.Response) error {
 		return &refusal{code: UpstreamProxy, detail: "the host asked for proxy authentication",
 			remedy: "something between the gateway and the host is a proxy that wants credentials; name it as egress.proxy"}
 	}
-	for name := range resp.Header {
-		if strings.HasPrefix(name, "Gateway-") || name == "Alt-Svc" || name == "Proxy-Authenticate" {
-			delete(resp.Header, name)
-		}
-	}
+	deleteHidden(resp.Header)
+	deleteHidden(resp.Trailer) // what was announced
+	resp.Body = trailed{resp.Body, resp}
 	if resp.ContentLength < 0 && !p.stream {
 		p.stream = true
 		h.streams.Add(1)
@@ -304,4 +302,28 @@ func (h *Handler) modifyThrough(resp *http.Response) error {
 	resp.Header["Gateway-Request-Id"] = []string{p.event.RequestID}
 	resp.Header["Via"] = append(resp.Header["Via"], p.world.via...)
 	return nil
+}
+
+// trailed is the body of an answer that is passed on: its end brings trailers,
+// announced or not.
+type trailed struct {
+	io.ReadCloser
+	resp *http.Response
+}
+
+// Read implements [io.Reader].
+func (t trailed) Read(b []byte) (int, error) {
+	n, err := t.ReadCloser.Read(b)
+	if errors.Is(err, io.EOF) {
+		deleteHidden(t.resp.Trailer)
+	}
+	return n, err
+}
+
+func deleteHidden(h http.Header) {
+	for name := range h {
+		if hidden(name) {
+			delete(h, name)
+		}
+	}
 }

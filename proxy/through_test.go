@@ -182,6 +182,22 @@ func TestPlainCallsToAllowedHostsPassOn(t *testing.T) {
 	}
 }
 
+func TestNobodyElseSpeaksForTheGatewayInTrailers(t *testing.T) {
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Trailer"] = []string{"Gateway-Error, X-Sum"}
+		_, _ = io.WriteString(w, "body")
+		w.Header()["Gateway-Error"], w.Header()["X-Sum"] = []string{"forged"}, []string{"of-the-body"}
+		w.Header()[http.TrailerPrefix+"Gateway-Route"] = []string{"forged"}
+	}))
+	t.Cleanup(up.Close)
+	addr := up.Listener.Addr().String()
+	r := rigging{alter: allowing(addr)}.newRig(t, plain, newUpstream(t, false, echo))
+	got := r.raw(t, "GET http://"+addr+"/ HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close\r\n\r\n")
+	if !strings.Contains(got, "X-Sum: of-the-body") || strings.Contains(got, "forged") || strings.Contains(got, "Gateway-Error") {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestPlainCallsOfTwoCallersShareNoConnection(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]int{}
