@@ -20,8 +20,8 @@ const module = "github.com/seed-13b04e61/gateway"
 var floors = map[string]int{
 	"secrets": 0, "audit": 0, "sandbox": 0,
 	"egress": 1, "routes": 1, "tokens": 1, "certs": 1,
-	"gate": 2, "authority": 2,
-	"proxy": 3, "admin": 3,
+	"gate": 2, "authority": 2, "sql/tds": 2,
+	"proxy": 3, "admin": 3, "sql": 3,
 	"cmd/gateway": 4,
 }
 
@@ -60,6 +60,7 @@ var reveals = map[string]int{
 	"admin":       1, // the admin key, to compare
 	"cmd/gateway": 2, // token --raw, and the admin key that a command sends
 	"tokens":      2, // a token's length
+	"sql/tds":     1, // the token, into LOGIN7
 }
 
 type source struct {

@@ -17,6 +17,7 @@ const (
 	Reverse Door = "reverse"
 	Forward Door = "forward"
 	Tunnel  Door = "tunnel"
+	SQL     Door = "sql" // sessions of database drivers; they have records of their own, see [Session]
 )
 
 // Retry says what became of a token that the upstream did not take.

@@ -25,6 +25,11 @@ type Evidence struct {
 	// UID asks the kernel who owns the peer's socket, once per connection; nil
 	// where that cannot be asked.
 	UID func() (uint32, error)
+	// User and Password are what a database client showed, on the door sql
+	// alone: a caller's name and its key. They decide if User names a caller
+	// with keys; drivers that insist on some user send others, and then the
+	// owner of the peer's socket decides.
+	User, Password string
 }
 
 // errSeveralLines: nobody can tell which of them was meant, and two readers

@@ -21,6 +21,7 @@ type Table struct {
 	// no such section: anyone who can reach a loopback or unix listener.
 	Callers []*Caller
 	Routes  []*Route // in the order of the file: the first that matches and admits the caller decides
+	SQL     []*SQL   // in the order of the file
 	Egress  Egress
 	// Intercept is where the CA of the tunnel door is kept; nil: there is none,
 	// and TLS to routed hosts is not ended.
