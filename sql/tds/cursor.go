@@ -27,6 +27,13 @@ func cursorOf(t Token, kinds ...byte) *cursor {
 	return &cursor{b: t[3:]}
 }
 
+// fail has the cursor end with err, unless it has ended before.
+func (c *cursor) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
 // take returns the next n bytes, nil if there are fewer.
 func (c *cursor) take(n int) []byte {
 	if c.err == nil && n > len(c.b) {

@@ -65,7 +65,6 @@ const doneSize = 1 + 2 + 2 + 8
 // tokenSize is the size of the token that b begins with, type byte and all.
 func tokenSize(b []byte) (int, error) {
 	n := uint64(0)
-	short := fmt.Errorf("token %#02x ends beyond the message", b[0])
 	switch b[0] {
 	case TokenDone, TokenDoneProc, TokenDoneInProc:
 		n = doneSize
@@ -73,12 +72,12 @@ func tokenSize(b []byte) (int, error) {
 		n = 1 + 4
 	case TokenEnvChange, TokenError, TokenInfo, TokenLoginAck, TokenSSPI, TokenOrder:
 		if len(b) < 3 {
-			return 0, short
+			return 0, fmt.Errorf("token %#02x %w", b[0], errBeyond)
 		}
 		n = 3 + uint64(binary.LittleEndian.Uint16(b[1:]))
 	case TokenSessionState, TokenFedAuthInfo:
 		if len(b) < 5 {
-			return 0, short
+			return 0, fmt.Errorf("token %#02x %w", b[0], errBeyond)
 		}
 		n = 5 + uint64(binary.LittleEndian.Uint32(b[1:]))
 	case TokenFeatureExtAck:
@@ -91,7 +90,7 @@ func tokenSize(b []byte) (int, error) {
 		return 0, fmt.Errorf("token %#02x does not belong into the answer to a login", b[0])
 	}
 	if n > uint64(len(b)) {
-		return 0, short
+		return 0, fmt.Errorf("token %#02x %w", b[0], errBeyond)
 	}
 	return int(n), nil
 }
@@ -188,7 +187,7 @@ func ParseRouting(t Token) (Routing, error) {
 		return Routing{}, errors.New("redirect to port 0")
 	case !isHostName(r.Host):
 		return Routing{}, fmt.Errorf("redirect to %.80q, which is no host name", r.Host)
-	case len(UTF16(NewUTF16(r.Instance)))/2 > maxUnits || strings.ContainsFunc(r.Instance, isControl):
+	case NewUTF16(r.Instance).Units() > maxUnits || strings.ContainsFunc(r.Instance, isControl):
 		return Routing{}, errors.New("redirect to an instance whose name is too long or not text")
 	}
 	return r, nil
