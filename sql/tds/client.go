@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"time"
 )
 
 // ClientTLS is what a door says to clients that ask for encryption or do not.
@@ -35,10 +36,21 @@ type Front struct {
 // byte, as health probes do.
 var ErrSilent = errors.New("client left without a byte")
 
+// The words of [Client.TLS].
+const (
+	modeOff       = "off"
+	modeMandatory = "mandatory"
+	modeStrict    = "strict"
+)
+
 // Client is the client's half of a session, after its LOGIN7.
 type Client struct {
 	login   *Login
 	options Options
+	raw     net.Conn // as the door accepted it
+	conn    net.Conn // the same, or TLS upon it
+	mode    string
+	sni     string // canonical; "" without
 }
 
 // Accept takes a client to the end of its LOGIN7: strict TLS if it begins with
@@ -46,11 +58,22 @@ type Client struct {
 // and closes it after an error: whatever could be said to the client has been
 // said then, and what it sent is drained. The error may be a *[Fault] that the
 // client was told: too old, or with a credential kind that nobody here takes.
-func Accept(ctx context.Context, conn net.Conn, f Front) (*Client, error) { panic("provisional") }
+// Where ctx ends first, the error wraps its cause.
+//
+// A token that the client brought itself is overwritten: no server sees it.
+func Accept(ctx context.Context, conn net.Conn, f Front) (*Client, error) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	c, err := newArrival(conn, f).run(ctx)
+	if !stop() && err == nil {
+		c.login.Wipe()
+		return nil, context.Cause(ctx)
+	}
+	return c, err
+}
 
 // Conn is what the client's packets travel on, TLS taken off. A half close of
 // it says the end.
-func (c *Client) Conn() net.Conn { panic("provisional") }
+func (c *Client) Conn() net.Conn { return c.conn }
 
 // Login is what the client asks for. Its passwords are there until Wipe.
 func (c *Client) Login() *Login { return c.login }
@@ -60,23 +83,18 @@ func (c *Client) Prelogin() Options { return c.options }
 
 // ServerName is the server that the client names, canonical: without "tcp:",
 // port and instance, in lower case; under strict TLS, SNI if LOGIN7 has none.
-func (c *Client) ServerName() string { panic("provisional") }
+func (c *Client) ServerName() string {
+	if name := canonicalServer(c.login.ServerName.String()); name != "" || c.mode != modeStrict {
+		return name
+	}
+	return c.sni
+}
 
 // TLS says how the client is encrypted: "off", "mandatory" or "strict".
-func (c *Client) TLS() string { panic("provisional") }
+func (c *Client) TLS() string { return c.mode }
 
 // TraceID is the client's connection ID (GUID text), "" if it sent none.
-func (c *Client) TraceID() string { panic("provisional") }
-
-// Welcome tells the client that it is logged in: u's answer, rewritten for it
-// (Rewrite), in packets of at most 4096 bytes with the server's SPID. Its
-// deadlines are cleared.
-func (c *Client) Welcome(u *Upstream) error { panic("provisional") }
-
-// Refuse tells the client that it is not logged in, half-closes, drains for at
-// most 2 s and closes: a reset would overtake the message.
-func (c *Client) Refuse(f *Fault) { panic("provisional") }
-
-// RefuseAs passes the server's own refusal on as it stands, with an INFO before
-// it that leads to the gateway's log; otherwise as Refuse.
-func (c *Client) RefuseAs(tokens []Token, info string) { panic("provisional") }
+func (c *Client) TraceID() string {
+	data, _ := c.options.Get(OptTraceID)
+	return traceID(data)
+}
