@@ -4,9 +4,15 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
-	"time"
+	"strconv"
 
 	"github.com/seed-13b04e61/gateway/secrets"
+)
+
+const (
+	defaultPort = 1433
+	// maxHops is how many servers one login may lead to.
+	maxHops = 10
 )
 
 // Dialer opens the connections to servers.
@@ -16,62 +22,23 @@ type Dialer interface {
 
 // Target is where and how a login is made.
 type Target struct {
-	Host   string // of the server: what the certificate shows and LOGIN7 names; canonical
-	Port   uint16
+	Host   string         // of the server: what the certificate shows and LOGIN7 names; canonical
+	Port   uint16         // 0: 1433
 	Dial   string         // host:port to dial for the first hop instead; "" for none
 	Strict bool           // TDS 8.0: TLS from the first byte
 	Roots  *x509.CertPool // nil: the system's
-	Dialer Dialer
+	Dialer Dialer         // nil: a [net.Dialer]
 
 	Database      string // when the client names none, or ForceDatabase
 	ForceDatabase bool
 	ReadOnly      bool   // ApplicationIntent=ReadOnly
 	AppNameSuffix string // cut so that the whole has 128 units at most
-	// RedirectSuffixes bound where a redirect may lead: the host itself, the
-	// configured host's domain, or below one of these (".database.windows.net").
+	// RedirectSuffixes bound where a redirect may lead apart from Host itself:
+	// below those that begin with a dot (".database.windows.net"), and to the
+	// names and addresses that do not. nil: Host's own domain and
+	// [DefaultRedirectSuffixes].
 	RedirectSuffixes []string
 }
-
-// DefaultRedirectSuffixes are where Azure redirects to.
-func DefaultRedirectSuffixes() []string { panic("provisional") }
-
-// Phase is a part of a login, in logs, metrics and errors.
-type Phase string
-
-// The phases at each server.
-const (
-	PhaseDial     Phase = "dial"
-	PhasePrelogin Phase = "prelogin"
-	PhaseTLS      Phase = "tls"
-	PhaseLogin    Phase = "login"
-)
-
-// Timing is how long a phase took, all hops together.
-type Timing struct {
-	Phase Phase
-	Took  time.Duration
-}
-
-// LoginError is why Connect failed. Refused is set when the server said no in
-// tokens, which may be passed on; else Err is set.
-type LoginError struct {
-	Phase   Phase
-	Server  string // host:port of the hop
-	Hops    int    // redirects followed before
-	Err     error  // of network, TLS, protocol, or a redirect that is refused
-	Refused []*ServerError
-	Tokens  []Token // of the refusal
-	Timings []Timing
-}
-
-// Error names the server, the phase and the reason. It holds no secret.
-func (e *LoginError) Error() string { panic("provisional") }
-
-// Unwrap is Err.
-func (e *LoginError) Unwrap() error { return e.Err }
-
-// Number is that of the first error of the server, 0 if it sent none.
-func (e *LoginError) Number() int32 { panic("provisional") }
 
 // Upstream is the server's half of a session, logged in.
 type Upstream struct {
@@ -83,6 +50,8 @@ type Upstream struct {
 	Server     string   // host:port of the last hop
 	Route      []string // host:port of every hop
 	Timings    []Timing
+
+	conn net.Conn
 }
 
 // Connect logs in: for each hop, at most 10, it dials, negotiates, checks the
@@ -94,19 +63,37 @@ type Upstream struct {
 // login is not changed; options is the client's PRELOGIN. Both may be used
 // again for a later login of the same session.
 func Connect(ctx context.Context, t Target, login *Login, options Options, token secrets.Secret) (*Upstream, error) {
-	panic("provisional")
+	if t.Port == 0 {
+		t.Port = defaultPort
+	}
+	j := &journey{target: t, login: login, options: serverPrelogin(options), mars: options.MARS(), token: token}
+	h := hop{host: t.Host, server: hostPort(t.Host, t.Port), name: t.Host}
+	h.dial = h.server
+	if t.Dial != "" {
+		h.dial = t.Dial
+	}
+	for {
+		j.route = append(j.route, h.server)
+		u, routing, err := j.visit(ctx, h)
+		if err == nil && routing != nil {
+			h, err = j.follow(*routing)
+		}
+		switch {
+		case err != nil:
+			return nil, j.failed(err)
+		case u != nil:
+			u.Server, u.Route, u.Timings = h.server, j.route, j.timings
+			return u, nil
+		}
+	}
 }
 
 // Conn is what the server's packets travel on, TLS taken off.
-func (u *Upstream) Conn() net.Conn { panic("provisional") }
+func (u *Upstream) Conn() net.Conn { return u.conn }
 
 // Close ends the connection.
-func (u *Upstream) Close() error { panic("provisional") }
+func (u *Upstream) Close() error { return u.conn.Close() }
 
-// Rewrite is the answer as a client may see it: its own TDS version in LOGINACK,
-// no FEDAUTH it did not ask for, no routing, no mirroring partner.
-func (u *Upstream) Rewrite(login *Login) []Token { panic("provisional") }
-
-// Fits tells whether a session that began on u can go on on v: the same packet
-// size, collation and acknowledged features.
-func (u *Upstream) Fits(v *Upstream) bool { panic("provisional") }
+func hostPort(host string, port uint16) string {
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
