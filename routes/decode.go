@@ -186,9 +186,14 @@ func (p *parser) open(e entry, name string) *mapping {
 				m.items[key] = item
 			}
 		}
-		if !found {
-			p.unknown(item.at, m.at.field, key, known)
+		if found {
+			continue
 		}
+		if f, known := stray(name, key); known {
+			p.refuse(item.at, f)
+			continue
+		}
+		p.unknown(item.at, m.at.field, key, known)
 	}
 	return m
 }

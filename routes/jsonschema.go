@@ -26,7 +26,10 @@ func Schema() []byte {
 	}
 	either(defs["route"].(object), []string{"preset"}, []string{"name", "hosts"})
 	either(defs["credential"].(object), []string{"client_id"}, []string{"managed_identity"})
+	door := defs["sql"].(object)
+	door["oneOf"] = []any{object{"required": []string{"server"}}, object{"required": []string{"servers"}}}
 	top := sectionSchema("")
+	top["anyOf"] = []any{object{"required": []string{"routes"}}, object{"required": []string{"sql"}}}
 	top["patternProperties"] = object{"^x-": true}
 	top["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	top["title"] = "routes.yaml"
@@ -159,6 +162,8 @@ func valueSchema(f Field) object {
 		return object{"anyOf": []any{object{"type": "integer"}, object{"type": "string", "pattern": `^[0-9]+$`}, ref("variable")}}
 	case f.Type == "duration":
 		return or(object{"type": "string", "pattern": `^([0-9.]+(h|m|s|ms|us|µs|ns))+$`})
+	case f.Type == "duration or off":
+		return or(object{"type": []string{"string", "integer", "boolean"}, "pattern": `^(([0-9.]+(h|m|s|ms|us|µs|ns))+|0|off|false)$`})
 	case f.Type == "size":
 		return or(object{"type": []string{"string", "integer"}, "pattern": `^[0-9]+ *([KMG]iB|[kMG]B|B)?$`})
 	}

@@ -239,5 +239,5 @@ func ExampleSchema() {
 	}
 	slices.Sort(keys)
 	fmt.Println(keys)
-	// Output: [audit cache callers credentials egress intercept listen log routes version]
+	// Output: [audit cache callers credentials egress intercept listen log routes sql version]
 }

@@ -58,14 +58,20 @@ func remoteOnly(addr string) bool {
 // themselves.
 func (p *parser) idle(t *Table) {
 	used := t.admittedBy(func(*Route) bool { return true })
+	atDoors := map[*Caller]bool{} // those who can prove themselves at a SQL door
+	for _, d := range t.SQL {
+		for _, c := range d.admitted(t) {
+			used[c], atDoors[c] = true, atDoors[c] || c.usableAt(d)
+		}
+	}
 	chooses := t.admittedBy(func(r *Route) bool { return r.Tenant != nil })
 	certificates := false
 	for _, c := range t.Callers {
 		certificates = certificates || c.CertificateURI != "" || c.CertificateDNS != ""
 		switch {
 		case !used[c]:
-			p.warn(p.named[c], finding{"no route admits this caller", "name it under callers in a route, or remove it"})
-		case !c.usable(t.Listen):
+			p.warn(p.named[c], finding{"no route admits this caller", "name it under callers in a route or a sql entry, or remove it"})
+		case !c.usable(t.Listen) && !atDoors[c]:
 			p.warn(p.named[c], finding{"this caller cannot prove itself at listen.proxy: the kernel names the uid of peers on this machine alone", "give it an api_key, a jwt or a client_certificate"})
 		case c.Tenants != nil && !chooses[c]:
 			p.warn(p.named[c], finding{"its tenants bound nothing: no route that admits it lets a call choose one", "give such a route the key tenant, or leave tenants out; a route without goes to its credential's own tenant"})

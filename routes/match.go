@@ -165,6 +165,9 @@ func (t *Table) Files() []string {
 			add(r.Tenant.AllowedFile)
 		}
 	}
+	for _, d := range t.SQL {
+		add(d.CAFile, d.CertificateFile, d.KeyFile)
+	}
 	if t.Egress.Proxy != nil {
 		add(t.Egress.Proxy.Password.File)
 	}

@@ -49,6 +49,9 @@ func parseIn(in input, env Env, opts []Option) (*Table, error) {
 	p.callers(m, t)
 	p.intercept(m, t)
 	p.routes(m, t)
+	p.sql(m, t)
+	p.unused(t)
+	p.idle(t)
 	p.egress(m, t)
 	p.rest(m, t)
 	if len(p.mistakes) > 0 {
@@ -202,7 +205,10 @@ func (m *mapping) address(key, def string, mayBeOff bool) string {
 	if !ok {
 		return def
 	}
-	v := m.p.scalar(e)
+	v, example := m.p.scalar(e), "127.0.0.1:8080"
+	if key == "listen" { // of a SQL door
+		example = "127.0.0.1:1433"
+	}
 	if v == "" && mayBeOff {
 		return ""
 	}
@@ -215,7 +221,7 @@ func (m *mapping) address(key, def string, mayBeOff bool) string {
 		_, err = ParseAuthority(net.JoinHostPort(host, "1"), 0)
 	}
 	if err != nil || portErr != nil {
-		m.p.refuse(e.at, finding{e.shown() + " is no address to listen on", "write host:port, such as 127.0.0.1:8080, or unix:/absolute/path"})
+		m.p.refuse(e.at, finding{e.shown() + " is no address to listen on", "write host:port, such as " + example + ", or unix:/absolute/path"})
 		return def
 	}
 	return v

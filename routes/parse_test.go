@@ -114,6 +114,9 @@ func outcome(src []byte, env routes.Env) string {
 		showPolicy(&b, r)
 		fmt.Fprintf(&b, "\n  replay %d response header %s cookies pass %t\n", r.Replay, r.ResponseHeaderTimeout, r.CookiesPass)
 	}
+	for _, d := range table.SQL {
+		showSQL(&b, d)
+	}
 	showListen(&b, table)
 	fmt.Fprintf(&b, "cache %+v\nlog %+v\n", table.Cache, table.Log)
 	showEgress(&b, table)

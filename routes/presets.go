@@ -169,7 +169,7 @@ func (p *parser) preset(r *Route, m *mapping) *api {
 	a := &apis()[i]
 	switch cloud := r.Credential.Cloud; {
 	case a.kind == "sql":
-		p.refuse(e.at, finding{sqlName(a) + " is not reached by HTTP", "it belongs under sql:, which this release does not support yet"})
+		p.refuse(e.at, finding{sqlName(a) + " is not reached by HTTP", "it belongs under sql:, as {name: orders-db, listen: 127.0.0.1:1433, server: " + example(a.patterns(cloud)[0]) + "}; docs/sql.md"})
 	case a.kind == "other":
 		p.refuse(e.at, finding{"preset " + e.shown() + " is not reached by HTTP: there the token is the password of another protocol", "remove the route; the gateway does not speak that protocol"})
 	case !r.Credential.Entra() && r.Credential.Name != "":

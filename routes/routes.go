@@ -17,7 +17,7 @@ var nameSyntax = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
 func (p *parser) routes(m *mapping, t *Table) {
 	list := m.list("routes")
-	if len(list) == 0 {
+	if len(list) == 0 && (m.has("routes") || !m.has("sql")) {
 		if _, ok := m.items["routes"]; !ok || len(p.mistakes) == 0 {
 			p.refuse(m.at, finding{"there are no routes", "add one, such as routes: [{preset: graph}]"})
 		}
@@ -39,8 +39,6 @@ func (p *parser) routes(m *mapping, t *Table) {
 		places = append(places, e.at)
 	}
 	p.shadowed(t, places)
-	p.unused(t)
-	p.idle(t)
 }
 
 // unused warns of credentials that no route names, nor stand in for one.
@@ -49,10 +47,13 @@ func (p *parser) unused(t *Table) {
 	for _, r := range t.Routes {
 		used[r.Credential] = true
 	}
+	for _, d := range t.SQL {
+		used[d.Credential] = true
+	}
 	standIns(t, used)
 	for _, c := range t.Credentials {
 		if where, inFile := p.declared[c]; inFile && !used[c] {
-			p.warn(where, finding{"no route uses this credential", "name it under credential in a route, or remove it"})
+			p.warn(where, finding{"no route uses this credential", "name it under credential in a route or a sql entry, or remove it"})
 		}
 	}
 }

@@ -30,8 +30,7 @@ func later(section string, keys ...string) []Field {
 // Reference lists every key of the file, section by section.
 func Reference() []Field {
 	var fs []Field
-	for _, part := range [][]Field{topFields(), credentialFields(), routeFields(), callerFields(), ruleFields(), egressFields(), otherFields(),
-		later("", "sql"),
+	for _, part := range [][]Field{topFields(), credentialFields(), routeFields(), callerFields(), ruleFields(), sqlFields(), egressFields(), otherFields(),
 		later("cache", "shared")} {
 		fs = append(fs, part...)
 	}
@@ -44,7 +43,8 @@ func topFields() []Field {
 		{Section: "", Key: "listen", Type: "mapping", Doc: "Where the gateway listens. Changing it needs a restart."},
 		{Section: "", Key: "credentials", Type: "mapping", Default: "one named `environment`, from `AZURE_*`", Doc: "Who the gateway is, by name.", Of: "credential"},
 		{Section: "", Key: "callers", Type: "mapping", Default: "whoever reaches a loopback or unix listener", Doc: "Who may call, by name: then nobody is anonymous.", Of: "caller"},
-		{Section: "", Key: "routes", Type: "list", Default: "required", Doc: "Which calls get which token; the first that matches and admits the caller decides.", Of: "route"},
+		{Section: "", Key: "routes", Type: "list", Default: "required, unless there is sql", Doc: "Which calls get which token; the first that matches and admits the caller decides.", Of: "route"},
+		{Section: "", Key: "sql", Type: "list", Doc: "Doors for the drivers of databases: Azure SQL without a credential in the app.", Of: "sql"},
 		{Section: "", Key: "egress", Type: "mapping", Doc: "What happens beyond the routes."},
 		{Section: "", Key: "intercept", Type: "mapping", Default: "TLS to routed hosts is not ended, and tunnels to them are refused", Doc: "The CA by which programs that set HTTPS_PROXY get tokens. Changing it needs a restart."},
 		{Section: "", Key: "cache", Type: "mapping", Doc: "Bounds of the token cache."},
