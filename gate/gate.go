@@ -96,6 +96,7 @@ type Gate struct {
 	keys    TenantKeys         // nil: no call gets another tenant's token
 	files   map[string]*tenantSet
 	logins  map[routes.Authority][]*routes.Route // that hand out placeholders, by their login host
+	sql     map[string]*sqlPlan                  // by the names of SQL doors
 }
 
 // plan is what was worked out of a route beforehand.
@@ -128,6 +129,7 @@ func Renew(previous *Gate, table *routes.Table, keys Keys) (*Gate, []error) {
 	}
 	g.keys, _ = keys.(TenantKeys)
 	g.know(table.Callers)
+	g.sql = g.sqlPlans(keys)
 	errs := g.readLists(previous)
 	for _, r := range table.Routes {
 		p := &plan{first: keys.Key(r.Credential, r.Scope), callers: g.setOf(r.Callers), rules: newRuleIndex(r.Allow)}

@@ -69,8 +69,9 @@ func (i *Identifier) Use(t *routes.Table) []error {
 // Identify returns the caller that the evidence proves, nil when the table has
 // no callers: then anyone may call. It stamps the event in ctx. A credential in
 // a header field decides alone, else a client certificate does, else the owner
-// of the peer's socket. The error is a [*Refusal], of code caller_unknown or
-// rate_limited, whose Detail and Remedy are the same whatever was wrong.
+// of the peer's socket. On the door sql the password of a user who is a caller
+// with keys decides alone, else the owner of the peer's socket. The error is a
+// [*Refusal], of code caller_unknown or rate_limited, whose Detail and Remedy are the same whatever was wrong.
 //
 // It waits for the network only where a token's issuer was not asked yet or the
 // token names an unknown key, and then no longer than 10 seconds.
@@ -79,7 +80,7 @@ func (i *Identifier) Identify(ctx context.Context, e Evidence) (*routes.Caller, 
 	event.Caller, event.CallerHow, event.Asked = "", "", false
 	r := i.roster.Load()
 	if r == nil {
-		return nil, unknown(&e, "no table is in force yet")
+		return nil, i.refuse(&e, &doubt{cause: "no table is in force yet"})
 	}
 	if r.open {
 		return nil, nil
@@ -117,6 +118,9 @@ type doubt struct {
 var errNothingShown = errors.New("the call shows no credential")
 
 func (i *Identifier) prove(ctx context.Context, r *roster, e *Evidence) (*routes.Caller, string, *doubt) {
+	if e.Door == audit.SQL {
+		return i.proveSQL(r, e)
+	}
 	value, present, err := e.credential()
 	switch {
 	case err != nil:
@@ -181,6 +185,9 @@ func (i *Identifier) refuse(e *Evidence, d *doubt) *Refusal {
 	held := d.held
 	if d.guess {
 		held = i.failures.count(sourceOf(e))
+	}
+	if e.Door == audit.SQL {
+		return refuseSQL(d, held)
 	}
 	if held == 0 {
 		return unknown(e, d.cause)
