@@ -28,6 +28,7 @@ type Metrics struct {
 	auditLost        prometheus.Counter
 	reloadSuccessful prometheus.Gauge
 	reloadTime       prometheus.Gauge
+	sql              sqlMetrics
 }
 
 // buckets span a cache hit on loopback to a slow report, in seconds.
@@ -64,8 +65,8 @@ var (
 
 // AllSeries lists the gateway's own metrics for the reference.
 func AllSeries() []Series {
-	return []Series{sRequests, sDuration, sUpstream, sRetries, sRefusals, sAuditLost, sTokenRequests, sTokenDuration,
-		sTokenLookups, sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback, sReloadOK, sReloadTime, sTunnels, sBuild}
+	return append([]Series{sRequests, sDuration, sUpstream, sRetries, sRefusals, sAuditLost, sTokenRequests, sTokenDuration,
+		sTokenLookups, sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback, sReloadOK, sReloadTime, sTunnels, sBuild}, sqlSeries()...)
 }
 
 // State is what the gauges show at the moment of a scrape.
@@ -73,8 +74,12 @@ type State struct {
 	CacheEntries int
 	CacheBytes   int64
 	Tunnels      int64
-	Tokens       []TokenState
-	Credentials  []CredentialState
+	SQLSessions  int // open
+	// SQLBytesIn and SQLBytesOut passed since the start, those of sessions that
+	// are still open included.
+	SQLBytesIn, SQLBytesOut int64
+	Tokens                  []TokenState
+	Credentials             []CredentialState
 }
 
 // TokenState is the cached token of a static route.
@@ -96,7 +101,7 @@ type CredentialState struct {
 // process's. state is called at each scrape.
 func NewMetrics(version string, state func() State) *Metrics {
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
+		registry: prometheus.NewRegistry(), sql: newSQLMetrics(),
 		requests: counter(sRequests), retries: counter(sRetries), refusals: counter(sRefusals),
 		tokenRequests: counter(sTokenRequests), tokenLookups: counter(sTokenLookups),
 		duration: histogram(sDuration), upstream: histogram(sUpstream), tokenDuration: histogram(sTokenDuration),
@@ -109,6 +114,7 @@ func NewMetrics(version string, state func() State) *Metrics {
 	m.registry.MustRegister(m.requests, m.duration, m.upstream, m.retries, m.refusals, m.auditLost,
 		m.tokenRequests, m.tokenDuration, m.tokenLookups, m.reloadSuccessful, m.reloadTime, build,
 		stateCollector{state}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.sql.all()...)
 	return m
 }
 
@@ -173,6 +179,7 @@ func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, s := range []Series{sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback, sTunnels} {
 		ch <- desc(s)
 	}
+	describeSQL(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -184,6 +191,7 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(sEntries, float64(state.CacheEntries))
 	gauge(sBytes, float64(state.CacheBytes))
 	gauge(sTunnels, float64(state.Tunnels))
+	state.collectSQL(ch)
 	for _, t := range state.Tokens {
 		gauge(sTokenExpiry, float64(t.Expires.Unix()), t.Credential, t.Scope)
 	}

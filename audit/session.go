@@ -18,7 +18,8 @@ type Session struct {
 	TokenSource        string
 	TokenExpires       time.Time
 	App, Host, Library string // as the client says
-	User               string // as the client says; a caller's name or nothing of weight
+	User               string // as the client says; "" where it was refused, as it may be a key in the wrong place
+	Server             string // that the login was for, host:port
 	Database           string
 	ReadOnly           bool
 	Version            string // of TDS, as the client speaks it
@@ -27,8 +28,9 @@ type Session struct {
 	TraceID            string   // ClientConnectionId
 	SPID               uint16   // of the server's session
 	Route              []string // host:port of every server that was asked
+	Redirects          int      // that were followed
 
-	Result string // success, or why there was no login: one of LoginResults
+	Result LoginResult
 	Number int32  // of the server's refusal, or the gateway's own
 	Cause  string // of a failure, in the operator's words
 	Remedy string
@@ -45,6 +47,48 @@ type Session struct {
 	Relogins          int64
 }
 
+// LoginResult says what became of a login.
+type LoginResult string
+
+// The results of logins.
+const (
+	LoginSuccess         LoginResult = "success"
+	LoginClientError     LoginResult = "client_error"       // it broke off, was too slow, or sent what is no login
+	LoginUnsupported     LoginResult = "client_unsupported" // too old, or with a kind of credential that nobody here takes
+	LoginCallerUnknown   LoginResult = "caller_unknown"
+	LoginCallerForbidden LoginResult = "caller_forbidden"
+	LoginRateLimited     LoginResult = "rate_limited" // too many passwords of its source were not believed
+	LoginOverloaded      LoginResult = "overloaded"   // the door or the caller has as many sessions as it may
+	LoginServerUnknown   LoginResult = "server_unknown"
+	LoginTokenRefused    LoginResult = "token_refused"
+	LoginTokenMissing    LoginResult = "token_unavailable"
+	LoginUnreachable     LoginResult = "upstream_unreachable"
+	LoginUpstreamTLS     LoginResult = "upstream_tls"
+	LoginUpstreamProxy   LoginResult = "upstream_proxy"    // the next hop refused
+	LoginUpstreamBroken  LoginResult = "upstream_protocol" // its answer is none that can be used
+	LoginUpstreamRefused LoginResult = "upstream_refused"  // in its own words
+	LoginTimeout         LoginResult = "timeout"
+	LoginDraining        LoginResult = "draining"
+	LoginInternal        LoginResult = "internal" // a defect of ours; logged with its stack
+)
+
+// LoginResults are all that [Session.Result] can be.
+func LoginResults() []LoginResult {
+	return []LoginResult{LoginSuccess, LoginClientError, LoginUnsupported, LoginCallerUnknown, LoginCallerForbidden,
+		LoginRateLimited, LoginOverloaded, LoginServerUnknown, LoginTokenRefused, LoginTokenMissing, LoginUnreachable,
+		LoginUpstreamTLS, LoginUpstreamProxy, LoginUpstreamBroken, LoginUpstreamRefused, LoginTimeout, LoginDraining, LoginInternal}
+}
+
 // SessionRecorder takes the records of sessions. It must not block and must not
 // keep s.
 type SessionRecorder interface{ RecordSession(s *Session) }
+
+// SessionRecorders hands each record to all.
+type SessionRecorders []SessionRecorder
+
+// RecordSession implements [SessionRecorder].
+func (rs SessionRecorders) RecordSession(s *Session) {
+	for _, r := range rs {
+		r.RecordSession(s)
+	}
+}
