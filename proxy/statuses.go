@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -18,7 +17,6 @@ import (
 	"github.com/seed-13b04e61/gateway/authority"
 	"github.com/seed-13b04e61/gateway/egress"
 	"github.com/seed-13b04e61/gateway/gate"
-	"github.com/seed-13b04e61/gateway/tokens"
 )
 
 // The refusals that are decided in this room; the gate has its own.
@@ -128,31 +126,14 @@ func explain(err error) *refusal {
 }
 
 func explainToken(err error) *refusal {
-	var answer *authority.Error
-	var held *tokens.Unavailable
-	if !errors.As(err, &held) && errors.Is(err, context.DeadlineExceeded) {
-		return &refusal{code: Timeout, detail: "the token did not arrive in time", cause: err.Error(),
-			remedy: "see whether the token endpoint answers: gateway check --live"}
-	}
-	r := &refusal{code: TokenUnavailable, detail: "the token endpoint cannot be reached or does not answer", cause: err.Error(),
-		remedy: "see whether the token endpoint answers: gateway check --live"}
-	if errors.As(err, &answer) {
-		r.detail, r.cause = answer.Error(), answer.Error()
-		r.aadsts, r.correlationID = answer.AADSTS, answer.CorrelationID
-		if answer.Detail != "" {
-			r.cause += "; " + answer.Detail
-		}
-		if answer.Remedy != "" {
-			r.remedy = answer.Remedy
-		}
-		if answer.Refused() {
-			r.code = TokenRefused
-			return r
-		}
-	}
-	r.retryAfter = time.Second
-	if held != nil {
-		r.retryAfter = max(time.Second, time.Until(held.Until))
+	t := authority.Explain(err)
+	r := &refusal{code: TokenUnavailable, detail: t.Detail, cause: t.Cause, remedy: t.Remedy,
+		retryAfter: t.Wait, aadsts: t.AADSTS, correlationID: t.CorrelationID}
+	switch {
+	case t.Refused:
+		r.code = TokenRefused
+	case t.Late:
+		r.code = Timeout
 	}
 	return r
 }
