@@ -42,6 +42,8 @@ const (
 	// soon is how long before its end a certificate from a file is warned of,
 	// if that is less than a fifth of its life.
 	soon = 14 * 24 * time.Hour
+	// ownSection is where routes.yaml names the proxy port's files.
+	ownSection = "listen.tls"
 )
 
 // Keeper holds what is in force. It is safe for concurrent use.
@@ -161,7 +163,7 @@ func (k *Keeper) Close() {
 }
 
 func (k *Keeper) readPair() error {
-	pair, err := readPair(k.cfg.CertificateFile, k.cfg.KeyFile)
+	pair, err := readPair(ownSection, k.cfg.CertificateFile, k.cfg.KeyFile)
 	if err != nil {
 		return err
 	}
@@ -230,10 +232,10 @@ func (k *Keeper) judge(cs *tls.ConnectionState) error {
 }
 
 // readFile reads a regular file of up to limit bytes. field is the key of
-// routes.yaml that names it.
+// routes.yaml that names it, in full.
 func readFile(field, path string, limit int64) ([]byte, error) {
 	fail := func(err error) error {
-		return fmt.Errorf("listen.tls.%s cannot be read: %w; name a file that this process may read", field, err)
+		return fmt.Errorf("%s cannot be read: %w; name a file that this process may read", field, err)
 	}
 	info, err := os.Stat(path)
 	switch {

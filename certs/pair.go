@@ -10,40 +10,41 @@ import (
 	"time"
 )
 
-// readPair reads a server's certificate with its chain and its key.
-func readPair(certFile, keyFile string) (*tls.Certificate, error) {
-	certPEM, err := readFile("certificate_file", certFile, maxPEM)
+// readPair reads a server's certificate with its chain and its key. section is
+// where routes.yaml names the two.
+func readPair(section, certFile, keyFile string) (*tls.Certificate, error) {
+	certPEM, err := readFile(section+".certificate_file", certFile, maxPEM)
 	if err != nil {
 		return nil, err
 	}
 	keyPEM := certPEM
 	if keyFile != "" {
-		if keyPEM, err = readFile("key_file", keyFile, maxPEM); err != nil {
+		if keyPEM, err = readFile(section+".key_file", keyFile, maxPEM); err != nil {
 			return nil, err
 		}
 	} else {
 		keyFile = certFile
 	}
 	if bytes.Contains(keyPEM, []byte("ENCRYPTED")) {
-		return nil, fmt.Errorf("listen.tls.key_file: the key in %s is encrypted; store it without a password, readable by the gateway alone: openssl pkey -in %s -out plain.key", keyFile, keyFile)
+		return nil, fmt.Errorf("%s.key_file: the key in %s is encrypted; store it without a password, readable by the gateway alone: openssl pkey -in %s -out plain.key", section, keyFile, keyFile)
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("listen.tls.certificate_file: %s and the key in %s are no pair: %w; put the leaf first, then its intermediates, and name the leaf's own key, all as PEM", certFile, keyFile, err)
+		return nil, fmt.Errorf("%s.certificate_file: %s and the key in %s are no pair: %w; put the leaf first, then its intermediates, and name the leaf's own key, all as PEM", section, certFile, keyFile, err)
 	}
 	if pair.Leaf == nil { // GODEBUG=x509keypairleaf=0
 		if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
-			return nil, fmt.Errorf("listen.tls.certificate_file: %s: %w", certFile, err)
+			return nil, fmt.Errorf("%s.certificate_file: %s: %w", section, certFile, err)
 		}
 	}
-	return &pair, checkServer(certFile, &pair, time.Now())
+	return &pair, checkServer(section+".certificate_file: "+certFile, &pair, time.Now())
 }
 
-// checkServer refuses what no client would accept.
-func checkServer(file string, pair *tls.Certificate, now time.Time) error {
+// checkServer refuses what no client would accept; where begins what it says.
+func checkServer(where string, pair *tls.Certificate, now time.Time) error {
 	leaf := pair.Leaf
 	wrong := func(format string, args ...any) error {
-		return fmt.Errorf("listen.tls.certificate_file: %s: %s", file, fmt.Sprintf(format, args...))
+		return fmt.Errorf("%s: %s", where, fmt.Sprintf(format, args...))
 	}
 	usage := leaf.ExtKeyUsage
 	switch {
@@ -73,7 +74,7 @@ func checkServer(file string, pair *tls.Certificate, now time.Time) error {
 // readCertificates reads the certificates of a PEM file; other blocks are
 // passed over.
 func readCertificates(field, path string) ([]*x509.Certificate, error) {
-	rest, err := readFile(field, path, maxPEM)
+	rest, err := readFile(ownSection+"."+field, path, maxPEM)
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func readTrust(caFile, crlFile string) (*trust, error) {
 	if crlFile == "" {
 		return t, nil
 	}
-	b, err := readFile("client_crl_file", crlFile, maxCRL)
+	b, err := readFile(ownSection+".client_crl_file", crlFile, maxCRL)
 	if err != nil {
 		return nil, err
 	}
