@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -177,4 +178,18 @@ func TestHeadersAreReadWithoutGarbage(t *testing.T) {
 	if n != 0 {
 		t.Errorf("allocations per header = %v, want 0", n)
 	}
+}
+
+func ExampleReadMessage() {
+	var wire bytes.Buffer
+	if err := tds.WriteMessage(&wire, tds.Header{Type: tds.Batch}, make([]byte, 1000), 512); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(wire.Len(), "bytes in packets")
+	h, payload, err := tds.ReadMessage(&wire, 1000, tds.Batch, tds.RPC)
+	fmt.Println(h.Type == tds.Batch, len(payload), err)
+	// Output:
+	// 1016 bytes in packets
+	// true 1000 <nil>
 }

@@ -3,7 +3,6 @@ package tds_test
 import (
 	"bytes"
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/seed-13b04e61/gateway/sql/tds"
@@ -42,16 +41,16 @@ func TestTheBitOfAClientCertificateIsNoEncryptionOfItsOwn(t *testing.T) {
 
 func TestBrokenPreloginsAreErrors(t *testing.T) {
 	for name, in := range map[string]string{
-		"empty":                           "",
-		"a terminator alone":              "ff",
-		"no terminator":                   "0000060000",
-		"VERSION not first":               "01000b000100000c0006ff01000000000000",
-		"data beyond the end":             "0000060001ff",
-		"an offset beyond the end":        "00ffffffffff",
-		"an option cut off":               "000000000001ff",
-		"VERSION twice":                   "00000000000000000000ff",
-		"a private option twice":          "0000000000f000000000f000000000ff",
-		"options up to the end, unending": strings.Repeat("0000000000", 1) + "01",
+		"empty":                            "",
+		"a terminator alone":               "ff",
+		"no terminator":                    "0000060000",
+		"VERSION not first":                "01000b000100000c0006ff01000000000000",
+		"data beyond the end":              "0000060001ff",
+		"an offset beyond the end":         "00ffffffffff",
+		"an option cut off":                "000000000001ff",
+		"VERSION twice":                    "00000000000000000000ff",
+		"a private option twice":           "0000000000f000000000f000000000ff",
+		"an option of one byte at the end": "000000000001",
 	} {
 		if options, err := tds.ParsePrelogin(unhex(t, in)); err == nil {
 			t.Errorf("%s: parsed as %v", name, options)
@@ -69,4 +68,20 @@ func TestOptionsMayOverlapAndPointAnywhereWhenEmpty(t *testing.T) {
 	if none, found := options.Get(tds.OptInstance); !bytes.Equal(one, two) || !found || none != nil {
 		t.Errorf("%x and %x, and %x (%t)", one, two, none, found)
 	}
+}
+
+func ExampleParsePrelogin() {
+	asked := tds.Options{
+		{Token: tds.OptVersion, Data: []byte{12, 0, 7, 0xd0, 0, 0}},
+		{Token: tds.OptEncryption, Data: []byte{byte(tds.EncryptRequired)}},
+		{Token: tds.OptMARS, Data: []byte{0}},
+	}
+	got, err := tds.ParsePrelogin(asked.Bytes())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	encryption, _ := got.Encryption()
+	fmt.Println(encryption == tds.EncryptRequired, got.MARS())
+	// Output: true false
 }
