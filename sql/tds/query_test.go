@@ -304,3 +304,9 @@ func ExampleOpen() {
 	fmt.Println(session.Query(ctx, "select 'foo' as bar"))
 	// Output: [[foo]] <nil>
 }
+
+func TestASessionWithMARSTakesNoPlainQuery(t *testing.T) {
+	if _, err := (&tds.Upstream{MARS: true}).Query(t.Context(), "select 1"); err == nil || !strings.Contains(err.Error(), "MARS") {
+		t.Errorf("error %v, want one that names MARS", err)
+	}
+}
