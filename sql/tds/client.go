@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 )
@@ -64,11 +65,15 @@ type Client struct {
 func Accept(ctx context.Context, conn net.Conn, f Front) (*Client, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	c, err := newArrival(conn, f).run(ctx)
-	if !stop() && err == nil {
+	var told *Fault
+	if stop() || errors.As(err, &told) {
+		return c, err
+	}
+	if err == nil {
 		c.login.Wipe()
 		return nil, context.Cause(ctx)
 	}
-	return c, err
+	return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 }
 
 // Conn is what the client's packets travel on, TLS taken off. A half close of
