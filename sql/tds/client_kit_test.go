@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/pem"
 	"io"
 	"math/big"
@@ -105,8 +106,8 @@ func front(t testing.TB, mode tds.ClientTLS) (tds.Front, *x509.CertPool) {
 	return tds.Front{TLS: mode, Certificate: func(string) (*tls.Certificate, error) { return &certificate, nil }}, pool
 }
 
-// prelogin is a PRELOGIN with VERSION, ENCRYPTION and more options.
-func prelogin(asked byte, more ...tds.Option) []byte {
+// preloginOf is a PRELOGIN with VERSION, ENCRYPTION and more options.
+func preloginOf(asked byte, more ...tds.Option) []byte {
 	options := tds.Options{{Token: tds.OptVersion, Data: []byte{16, 0, 0, 0, 0, 0}}, {Token: tds.OptEncryption, Data: []byte{asked}}}
 	return packet(0x12, append(options, more...).Bytes())
 }
@@ -138,6 +139,16 @@ func oldLogin7(version uint32) []byte {
 	binary.LittleEndian.PutUint32(b, uint32(len(b)))
 	binary.LittleEndian.PutUint32(b[4:], version)
 	return packet(0x10, b)
+}
+
+// fromHex is bytes as the specification prints them.
+func fromHex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func send(t testing.TB, w io.Writer, b []byte) {

@@ -67,7 +67,7 @@ func enter(t *testing.T) (net.Conn, *recorder, *tds.Client) {
 	t.Cleanup(func() { conn.Close(); server.Close() })
 	recorded := &recorder{Conn: server}
 	result := take(t.Context(), recorded, tds.Front{})
-	send(t, conn, prelogin(2))
+	send(t, conn, preloginOf(2))
 	answered(t, conn)
 	send(t, conn, login7(t, nil))
 	return conn, recorded, welcomed(t, result)
@@ -105,7 +105,7 @@ func TestRefusalArrivesThoughTheClientHadSentMore(t *testing.T) {
 		if secure {
 			conn = tls.Client(raw, strict(pool, nil))
 		}
-		send(t, conn, prelogin(0))
+		send(t, conn, preloginOf(0))
 		answered(t, conn)
 		send(t, conn, append(login7(t, nil), make([]byte, 200<<10)...))
 		client := welcomed(t, result)
@@ -171,7 +171,7 @@ func TestRefusalInTLSTakesTwoSecondsAtMost(t *testing.T) {
 		defer raw.Close()
 		result := take(t.Context(), server, f)
 		conn := tls.Client(raw, strict(pool, func(c *tls.Config) { c.Time = time.Now }))
-		send(t, conn, prelogin(2))
+		send(t, conn, preloginOf(2))
 		answered(t, conn)
 		send(t, conn, login7(t, nil))
 		client := welcomed(t, result)

@@ -20,9 +20,9 @@ import (
 func TestPublishedPreloginIsAnsweredAsServersDo(t *testing.T) {
 	f, _ := front(t, tds.TLSOptional)
 	conn, _ := arrive(t, f)
-	send(t, conn, unhex(t, "1201002F0000010000001A00060100200001020021000103002200040400260001FF0900000000000100B80D000001")) // MS-TDS 4.1
+	send(t, conn, fromHex(t, "1201002F0000010000001A00060100200001020021000103002200040400260001FF0900000000000100B80D000001")) // MS-TDS 4.1
 	// Laid out as the answer of MS-TDS 4.2: another version, and MARS as asked.
-	want := unhex(t, "0401002B0000010000001A00060100200001020021000103002200000400220001FF0C0007D00000010001")
+	want := fromHex(t, "0401002B0000010000001A00060100200001020021000103002200000400220001FF0C0007D00000010001")
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("answer = %X, %v, want %X", got, err, want)
@@ -43,7 +43,7 @@ func TestMARSIsAnsweredAsAskedAndFedAuthNever(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conn, _ := arrive(t, tds.Front{})
-			send(t, conn, prelogin(2, c.more...))
+			send(t, conn, preloginOf(2, c.more...))
 			_, payload, err := tds.ReadMessage(conn, 1<<16, tds.Reply)
 			if err != nil {
 				t.Fatal(err)
@@ -65,7 +65,9 @@ func TestMARSIsAnsweredAsAskedAndFedAuthNever(t *testing.T) {
 }
 
 func TestOldClientsAreToldWhatToSet(t *testing.T) {
-	sample := packet(0x10, unhex(t, sampleLogin))
+	sample := packet(0x10, fromHex(t, "880000000200097200100000000000070001000000000000E003000000000000090400005E0008006E000200720000007200"+
+		"0700800000008000000080000400880000008800000000508BE2B78F8800000088000000880000000000000073006B006F00"+
+		"730074006F0076003100730061004F00530051004C002D00330032004F00440042004300")) // MS-TDS 4.2
 	for _, c := range []struct {
 		name     string
 		prelogin bool
@@ -84,7 +86,7 @@ func TestOldClientsAreToldWhatToSet(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			conn, result := arrive(t, tds.Front{})
 			if c.prelogin {
-				send(t, conn, prelogin(2))
+				send(t, conn, preloginOf(2))
 				answered(t, conn)
 			}
 			send(t, conn, c.login)
@@ -126,7 +128,7 @@ func TestCredentialsThatNobodyTakesAreRefusedWithTheRemedy(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conn, result := arrive(t, c.front)
-			send(t, conn, prelogin(2))
+			send(t, conn, preloginOf(2))
 			answered(t, conn)
 			send(t, conn, login7(t, c.change))
 			got := readError(t, conn, false)
@@ -150,7 +152,7 @@ func TestCredentialsThatNobodyTakesAreRefusedWithTheRemedy(t *testing.T) {
 func TestReadyMadeTokenIsTakenAndForgotten(t *testing.T) {
 	token := append([]byte{1<<1 | 1, 6, 0, 0, 0}, tds.NewUTF16("abc")...)
 	conn, result := arrive(t, tds.Front{})
-	send(t, conn, prelogin(2))
+	send(t, conn, preloginOf(2))
 	answered(t, conn)
 	send(t, conn, login7(t, func(l *tds.Login) {
 		l.Features = []tds.Feature{{ID: 10, Data: []byte{1}}, {ID: 2, Data: token}}
@@ -177,7 +179,7 @@ func TestLoginThatCannotBeReadIsAnswered(t *testing.T) {
 	for name, login := range map[string][]byte{"broken": broken, "long": long, "short": packet(0x10, make([]byte, 20))} {
 		t.Run(name, func(t *testing.T) {
 			conn, result := arrive(t, tds.Front{})
-			send(t, conn, prelogin(2))
+			send(t, conn, preloginOf(2))
 			answered(t, conn)
 			send(t, conn, login)
 			if got := readError(t, conn, false); got.number != 18456 || !strings.Contains(got.message, "LOGIN7") {
@@ -214,7 +216,7 @@ func TestProbesAreSilentAndStrangersGetNoAnswer(t *testing.T) {
 // The deadline that the door set is the one that holds, however slowly a
 // client goes on.
 func TestSlowClientIsBoundedByTheDoorsDeadline(t *testing.T) {
-	whole := append(prelogin(2), login7(t, nil)...)
+	whole := append(preloginOf(2), login7(t, nil)...)
 	synctest.Test(t, func(t *testing.T) {
 		conn, server := net.Pipe()
 		defer conn.Close()
@@ -244,7 +246,7 @@ func TestAcceptEndsWithItsContext(t *testing.T) {
 		defer conn.Close()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		result := take(ctx, server, tds.Front{})
-		send(t, conn, prelogin(2)[:20])
+		send(t, conn, preloginOf(2)[:20])
 		cancel(errGone)
 		if a := <-result; !errors.Is(a.err, errGone) {
 			t.Errorf("Accept = %v, want %v", a.err, errGone)
@@ -265,7 +267,7 @@ func TestServerIsNamedInCanonicalForm(t *testing.T) {
 		"tcp:,1":    "",
 	} {
 		conn, result := arrive(t, tds.Front{})
-		send(t, conn, prelogin(2))
+		send(t, conn, preloginOf(2))
 		answered(t, conn)
 		send(t, conn, login7(t, func(l *tds.Login) { l.ServerName = tds.NewUTF16(in) }))
 		if got := welcomed(t, result).ServerName(); got != want {
@@ -275,7 +277,7 @@ func TestServerIsNamedInCanonicalForm(t *testing.T) {
 }
 
 func TestConnectionIDIsReadAsSqlClientWritesIt(t *testing.T) {
-	id := unhex(t, "33221100554477668899aabbccddeeff")
+	id := fromHex(t, "33221100554477668899aabbccddeeff")
 	for _, c := range []struct {
 		data []byte
 		want string
@@ -286,7 +288,7 @@ func TestConnectionIDIsReadAsSqlClientWritesIt(t *testing.T) {
 		{nil, ""},
 	} {
 		conn, result := arrive(t, tds.Front{})
-		send(t, conn, prelogin(2, tds.Option{Token: tds.OptTraceID, Data: c.data}))
+		send(t, conn, preloginOf(2, tds.Option{Token: tds.OptTraceID, Data: c.data}))
 		answered(t, conn)
 		send(t, conn, login7(t, nil))
 		client := welcomed(t, result)

@@ -57,7 +57,7 @@ func TestEncryptionIsNegotiatedByTheTable(t *testing.T) {
 			f, pool := front(t, c.mode)
 			f.Passwords, f.Plain = c.passwords, c.plain
 			conn, result := arrive(t, f)
-			send(t, conn, prelogin(c.asked))
+			send(t, conn, preloginOf(c.asked))
 			if got := answered(t, conn); got != c.answer {
 				t.Fatalf("answer = %d, want %d", got, c.answer)
 			}
@@ -105,7 +105,7 @@ func TestClientThatInsistsOnEncryptionClosesFirst(t *testing.T) {
 		start := time.Now()
 		_ = server.SetDeadline(start.Add(15 * time.Second))
 		result := take(t.Context(), recorded, tds.Front{})
-		send(t, conn, prelogin(1))
+		send(t, conn, preloginOf(1))
 		if got := answered(t, conn); got != 2 {
 			t.Errorf("answer = %d, want 2", got)
 		}
@@ -150,7 +150,7 @@ func TestStrictClientsAreTakenInEitherVersion(t *testing.T) {
 			f.Passwords = true
 			raw, result := arrive(t, f)
 			conn := tls.Client(raw, strict(pool, func(conf *tls.Config) { conf.MaxVersion = c.tls }))
-			send(t, conn, prelogin(c.asked))
+			send(t, conn, preloginOf(c.asked))
 			if got := answered(t, conn); got != c.answer {
 				t.Errorf("answer = %d, want %d", got, c.answer)
 			}
@@ -171,7 +171,7 @@ func TestStrictClientsAreTakenInEitherVersion(t *testing.T) {
 func TestServerIsNotNamedByTLSInsideTDS(t *testing.T) {
 	f, pool := front(t, tds.TLSOptional)
 	raw, result := arrive(t, f)
-	send(t, raw, prelogin(1))
+	send(t, raw, preloginOf(1))
 	answered(t, raw)
 	conn, err := tds.StartTLS(t.Context(), raw, &tls.Config{RootCAs: pool, ServerName: "localhost"}, tls.Client)
 	if err != nil {
@@ -211,7 +211,7 @@ func TestStrictTLSIsForTDS8Alone(t *testing.T) {
 func TestTLSInsideTDSIsNeverAbove12(t *testing.T) {
 	f, pool := front(t, tds.TLSOptional)
 	raw, result := arrive(t, f)
-	send(t, raw, prelogin(1))
+	send(t, raw, preloginOf(1))
 	answered(t, raw)
 	inside := &packets{Conn: raw}
 	conn := tls.Client(inside, &tls.Config{RootCAs: pool, ServerName: "localhost", MaxVersion: tls.VersionTLS13})
@@ -265,7 +265,7 @@ func (p *packets) Write(b []byte) (int, error) {
 
 func TestDistrustOfTheCertificateIsSaidInWords(t *testing.T) {
 	inside := func(conn net.Conn, conf *tls.Config) {
-		_, _ = conn.Write(prelogin(1))
+		_, _ = conn.Write(preloginOf(1))
 		_, _, _ = tds.ReadMessage(conn, 1<<16, tds.Reply)
 		_, _ = tds.StartTLS(t.Context(), conn, conf, tls.Client)
 	}
@@ -334,7 +334,7 @@ func TestDoorWithoutCertificateSaysSo(t *testing.T) {
 		"error": func(string) (*tls.Certificate, error) { return nil, errors.New("key file is gone") },
 	} {
 		conn, result := arrive(t, tds.Front{TLS: tds.TLSRequired, Certificate: certificate})
-		send(t, conn, prelogin(1))
+		send(t, conn, preloginOf(1))
 		answered(t, conn)
 		_, _ = tds.StartTLS(t.Context(), conn, &tls.Config{ServerName: "localhost"}, tls.Client)
 		a := <-result
@@ -347,7 +347,7 @@ func TestDoorWithoutCertificateSaysSo(t *testing.T) {
 func TestClearTextAfterAskingForTLSIsNoLogin(t *testing.T) {
 	f, _ := front(t, tds.TLSRequired)
 	conn, result := arrive(t, f)
-	send(t, conn, prelogin(2))
+	send(t, conn, preloginOf(2))
 	answered(t, conn)
 	send(t, conn, login7(t, nil))
 	a := <-result
