@@ -193,10 +193,10 @@ func refusalRemedy(e *ServerError) string {
 	switch e.Number {
 	case NumberLoginFailed:
 		switch {
-		case strings.Contains(e.Message, "token-identified principal"):
-			return "the principal of the token is no user of the database: CREATE USER it there (gateway check --live prints the statement)"
 		case strings.Contains(e.Message, "Token is expired"):
 			return "try again: the gateway gets a fresh token"
+		case strings.Contains(e.Message, "token-identified principal"):
+			return "the principal of the token is no user of the database: CREATE USER it there (gateway check --live prints the statement)"
 		}
 	case 40615:
 		if ip := quotedAddress(e.Message); ip != "" {
