@@ -48,8 +48,9 @@ type farVisit struct {
 	order             []byte
 	version           uint16 // of TLS
 	alpn, sni         string
-	packets           []int // sizes of LOGIN7's
-	records           []int // sizes of the reads that brought them
+	packets           []int  // sizes of LOGIN7's
+	records           []int  // sizes of the reads that brought them
+	payload           []byte // of LOGIN7
 	login             farLogin
 	loginSeen, tlsEnd bool
 }
@@ -192,7 +193,7 @@ func (v *farVisit) read(conn net.Conn) bool {
 			b = b[size:]
 		}
 		if last {
-			v.login, v.loginSeen = farDecode(payload), true
+			v.payload, v.login, v.loginSeen = payload, farDecode(payload), true
 			return true
 		}
 	}
