@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -35,15 +36,18 @@ const (
 
 // CA signs the certificates that the tunnel door shows in a routed host's name.
 // A root, whose key is gone once it has signed, signs one issuing CA, whose name
-// constraints permit the routed hosts alone and exclude every address (RFC 5280
-// §4.2.1.10): they bind from an intermediate even where a client ignores those
-// of a root, as Java does. It is safe for concurrent use.
+// constraints permit the routed hosts alone and exclude every address, but those
+// of loopback where a SQL door is to be reached by them (RFC 5280 §4.2.1.10):
+// they bind from an intermediate even where a client ignores those of a root, as
+// Java does. It is safe for concurrent use.
 type CA struct {
 	folder *folder // nil: in memory alone
 	life   time.Duration
 
 	changing sync.Mutex             // one change of signer at a time
 	signer   atomic.Pointer[signer] // never nil
+
+	serverKey func() (*rsa.PrivateKey, error) // of all of ServerCertificate's in this process; made when it is first asked for
 
 	mu      sync.Mutex // guards flights
 	flights map[string]*flight
@@ -77,8 +81,13 @@ func OpenCA(dir string, hosts []string) (*CA, error) {
 	return begin(&folder{dir: dir}, persistentLife, hosts)
 }
 
+// newUnused is a CA without a signer.
+func newUnused(f *folder, life time.Duration) *CA {
+	return &CA{folder: f, life: life, flights: map[string]*flight{}, serverKey: sync.OnceValues(newServerKey)}
+}
+
 func begin(f *folder, life time.Duration, hosts []string) (*CA, error) {
-	c := &CA{folder: f, life: life, flights: map[string]*flight{}}
+	c := newUnused(f, life)
 	c.signer.Store(newSigner(names{}, nil))
 	if _, err := c.Use(hosts); err != nil {
 		return nil, err
@@ -112,7 +121,7 @@ func CreateCA(dir string, hosts []string, replace bool) (*CA, error) {
 	if err := f.write([]*generation{g}); err != nil {
 		return nil, err
 	}
-	c := &CA{folder: f, life: persistentLife, flights: map[string]*flight{}}
+	c := newUnused(f, persistentLife)
 	c.signer.Store(newSigner(n, []*generation{g}))
 	return c, nil
 }
@@ -135,13 +144,15 @@ func ReadCA(dir string) (*CA, error) {
 	if len(generations) == 0 {
 		return nil, fmt.Errorf("%w in %s that is in force", ErrNoCA, dir)
 	}
-	c := &CA{folder: f, life: persistentLife, flights: map[string]*flight{}}
+	c := newUnused(f, persistentLife)
 	c.signer.Store(newSigner(names{}, generations))
 	return c, nil
 }
 
 // Use makes hosts the ones that are signed for: canonical names, or "*.suffix"
-// for all names below one; an address or anything else is an error. Where no
+// for all names below one, and 127.0.0.1 or ::1, of which either stands for both
+// and counts for [CA.ServerCertificate] alone; any other address, and anything
+// else, is an error. Where no
 // issuing CA's constraints are just these, or the one whose are has two thirds of
 // its life behind it, a new root and issuing CA are made, and renewed is true:
 // clients have to trust the new root. The ones before go on signing, the oldest
@@ -167,8 +178,8 @@ func (c *CA) Use(hosts []string) (renewed bool, err error) {
 	return renewed, err
 }
 
-// renew returns the generations in force, with one for constraints among them.
-func (c *CA) renew(constraints []string, now time.Time) (out []*generation, renewed bool, err error) {
+// renew returns the generations in force, with one for just wanted among them.
+func (c *CA) renew(wanted constraints, now time.Time) (out []*generation, renewed bool, err error) {
 	known := c.signer.Load().generations
 	all, stale := inForce(known, now), false
 	if c.folder != nil {
@@ -182,8 +193,8 @@ func (c *CA) renew(constraints []string, now time.Time) (out []*generation, rene
 		}
 		adopt(all, known)
 	}
-	if renewed = !slices.ContainsFunc(all, func(g *generation) bool { return g.fits(constraints, now) }); renewed {
-		g, err := newGeneration(constraints, c.life)
+	if renewed = !slices.ContainsFunc(all, func(g *generation) bool { return g.fits(wanted, now) }); renewed {
+		g, err := newGeneration(wanted, c.life)
 		if err != nil {
 			return nil, false, err
 		}
@@ -223,14 +234,18 @@ func (c *CA) reread() {
 // Generation is a root with the issuing CA that it signed.
 type Generation struct {
 	Root, Issuing *x509.Certificate
-	Permitted     []string // names that the constraints permit, each with all names below it
+	Permitted     []string // names that the constraints permit, each with all names below it, and addresses
 }
 
 // Generations are those in force, the newest first.
 func (c *CA) Generations() []Generation {
 	var out []Generation
 	for _, g := range inForce(c.signer.Load().generations, time.Now()) {
-		out = append(out, Generation{Root: g.root, Issuing: g.issuing, Permitted: slices.Clone(g.issuing.PermittedDNSDomains)})
+		all := slices.Clone(g.issuing.PermittedDNSDomains)
+		if permitted(g.issuing).loopback {
+			all = append(all, loopbackAddresses()...)
+		}
+		out = append(out, Generation{Root: g.root, Issuing: g.issuing, Permitted: all})
 	}
 	return out
 }
@@ -265,18 +280,23 @@ func (c *CA) Expiry() time.Time {
 
 // Certificate returns the certificate to show for host, which is canonical: a
 // leaf with its issuing CA. Leaves are cached and minted once however many ask.
-// A host that is not among those of [CA.Use] is [ErrNotSigned]. The caller must
-// not change what it returns.
+// A host that is not among those of [CA.Use] is [ErrNotSigned], as is every
+// address. The caller must not change what it returns.
 func (c *CA) Certificate(host string) (*tls.Certificate, error) {
+	return c.certificate(order{key: host})
+}
+
+// certificate returns the one that is at hand, or has it minted.
+func (c *CA) certificate(o order) (*tls.Certificate, error) {
 	now := time.Now()
-	l, ok := c.signer.Load().leaves.Get(host)
+	l, ok := c.signer.Load().leaves.Get(o.key)
 	if !ok || !now.Before(l.end) {
-		return c.mint(host)
+		return c.mint(o)
 	}
 	if !now.Before(l.renew) && l.renewing.CompareAndSwap(false, true) {
 		go func() { // ends with its one certificate
 			defer l.renewing.Store(false)
-			_, _ = c.mint(host) // the one at hand is good still, and the next call tries again
+			_, _ = c.mint(o) // the one at hand is good still, and the next call tries again
 		}()
 	}
 	return l.cert, nil

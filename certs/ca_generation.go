@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -33,7 +34,7 @@ type generation struct {
 }
 
 // newGeneration makes both, permitting constraints alone, for life from now.
-func newGeneration(constraints []string, life time.Duration) (*generation, error) {
+func newGeneration(allowed constraints, life time.Duration) (*generation, error) {
 	fail := func(err error) (*generation, error) { return nil, fmt.Errorf("interception CA: %w", err) }
 	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -51,12 +52,12 @@ func newGeneration(constraints []string, life time.Duration) (*generation, error
 	// of one name are taken for each other.
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // it never fails (crypto/rand)
-	template := authorityTemplate(rootName+hex.EncodeToString(id[:]), constraints, life)
+	template := authorityTemplate(rootName+hex.EncodeToString(id[:]), allowed, life)
 	template.MaxPathLen = 1
 	if g.root, err = certify(template, template, rootKey, rootKey); err != nil {
 		return fail(err)
 	}
-	template = authorityTemplate(issuingName+hex.EncodeToString(id[:]), constraints, life)
+	template = authorityTemplate(issuingName+hex.EncodeToString(id[:]), allowed, life)
 	template.MaxPathLenZero = true
 	template.NotBefore, template.NotAfter = g.root.NotBefore, g.root.NotAfter
 	if g.issuing, err = certify(template, g.root, g.key, rootKey); err != nil {
@@ -73,15 +74,28 @@ func forget(key *ecdsa.PrivateKey) {
 }
 
 // authorityTemplate is what root and issuing CA have in common.
-func authorityTemplate(name string, constraints []string, life time.Duration) *x509.Certificate {
+func authorityTemplate(name string, allowed constraints, life time.Duration) *x509.Certificate {
 	now := time.Now()
-	return &x509.Certificate{
+	c := &x509.Certificate{
 		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: name},
 		NotBefore: now.Add(-slack), NotAfter: now.Add(life),
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		PermittedDNSDomains: constraints, PermittedDNSDomainsCritical: true,
-		ExcludedIPRanges: everyAddress(),
+		PermittedDNSDomains: allowed.dns, PermittedDNSDomainsCritical: true,
+	}
+	if allowed.loopback {
+		c.PermittedIPRanges = loopbackRanges() // which excludes all others; an exclusion would win over it (RFC 5280 §4.2.1.10)
+	} else {
+		c.ExcludedIPRanges = everyAddress()
+	}
+	return c
+}
+
+// loopbackRanges are the addresses of loopback, each by itself.
+func loopbackRanges() []*net.IPNet {
+	return []*net.IPNet{
+		{IP: net.IPv4(127, 0, 0, 1).To4(), Mask: net.CIDRMask(8*net.IPv4len, 8*net.IPv4len)},
+		{IP: net.IPv6loopback, Mask: net.CIDRMask(8*net.IPv6len, 8*net.IPv6len)},
 	}
 }
 
@@ -103,8 +117,8 @@ func newSerial() *big.Int {
 }
 
 // certify has signer, the key of parent, sign template for key.
-func certify(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+func certify(template, parent *x509.Certificate, key crypto.Signer, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +145,9 @@ func (g *generation) signs(now time.Time) bool {
 }
 
 // fits tells whether g permits just constraints and need not be renewed.
-func (g *generation) fits(constraints []string, now time.Time) bool {
+func (g *generation) fits(wanted constraints, now time.Time) bool {
 	life := g.issuing.NotAfter.Sub(g.issuing.NotBefore)
-	return now.Before(g.issuing.NotBefore.Add(life*2/3)) && slices.Equal(g.issuing.PermittedDNSDomains, constraints)
+	return now.Before(g.issuing.NotBefore.Add(life*2/3)) && permitted(g.issuing).equal(wanted)
 }
 
 // inForce are those that sign.
@@ -166,9 +180,9 @@ func ours(c *x509.Certificate) error {
 		return wrong("more than servers could be signed for")
 	case c.NotAfter.Sub(c.NotBefore) > persistentLife+2*slack:
 		return wrong("it lasts too long")
-	case !c.PermittedDNSDomainsCritical || len(c.PermittedDNSDomains) == 0 || !slices.Equal(networks(c.ExcludedIPRanges), networks(everyAddress())):
+	case !c.PermittedDNSDomainsCritical || len(c.PermittedDNSDomains) == 0 || !addressesHeld(c):
 		return wrong("its name constraints are missing or too wide")
-	case len(c.PermittedIPRanges)+len(c.PermittedEmailAddresses)+len(c.PermittedURIDomains) > 0:
+	case len(c.PermittedEmailAddresses)+len(c.PermittedURIDomains) > 0:
 		return wrong("its name constraints permit more than hosts")
 	}
 	for _, d := range c.PermittedDNSDomains {
@@ -177,6 +191,15 @@ func ours(c *x509.Certificate) error {
 		}
 	}
 	return nil
+}
+
+// addressesHeld tells whether c signs for no address, or for those of loopback
+// alone.
+func addressesHeld(c *x509.Certificate) bool {
+	if len(c.PermittedIPRanges) > 0 {
+		return len(c.ExcludedIPRanges) == 0 && slices.Equal(networks(c.PermittedIPRanges), networks(loopbackRanges()))
+	}
+	return slices.Equal(networks(c.ExcludedIPRanges), networks(everyAddress()))
 }
 
 func networks(all []*net.IPNet) []string {

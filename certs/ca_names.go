@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,11 +17,16 @@ const nobody = "no-routed-host.invalid"
 type names struct {
 	exact    map[string]bool
 	suffixes []string // of wildcards, with their dot: ".contoso.com"; sorted, each once
+	loopback bool     // 127.0.0.1 and ::1 beside them, in certificates of [CA.ServerCertificate] alone
 }
 
 func newNames(hosts []string) (names, error) {
 	n := names{exact: map[string]bool{}}
 	for _, h := range hosts {
+		if isLoopback(h) {
+			n.loopback = true
+			continue
+		}
 		name, wildcard := strings.CutPrefix(h, "*.")
 		if !isName(name) {
 			return names{}, fmt.Errorf("%w: %q is no host name in lower case", ErrNotSigned, h)
@@ -60,6 +66,12 @@ func isName(s string) bool {
 	return last[0] < '0' || last[0] > '9'
 }
 
+// loopbackAddresses are those that a CA may be asked to permit. Others it never
+// does: who holds its key must not speak for other machines by their address.
+func loopbackAddresses() []string { return []string{"127.0.0.1", "::1"} }
+
+func isLoopback(s string) bool { return slices.Contains(loopbackAddresses(), s) }
+
 // hold tells whether host is to be signed for.
 func (n names) hold(host string) bool {
 	if !isName(host) {
@@ -72,7 +84,7 @@ func (n names) hold(host string) bool {
 
 // within are the names that both hold.
 func (n names) within(o names) names {
-	both := names{exact: map[string]bool{}}
+	both := names{exact: map[string]bool{}, loopback: n.loopback && o.loopback}
 	for _, of := range [2][2]names{{n, o}, {o, n}} {
 		for h := range of[0].exact {
 			if of[1].hold(h) {
@@ -91,7 +103,7 @@ func (n names) within(o names) names {
 }
 
 func (n names) equal(o names) bool {
-	if len(n.exact) != len(o.exact) || !slices.Equal(n.suffixes, o.suffixes) {
+	if n.loopback != o.loopback || len(n.exact) != len(o.exact) || !slices.Equal(n.suffixes, o.suffixes) {
 		return false
 	}
 	for h := range n.exact {
@@ -102,9 +114,16 @@ func (n names) equal(o names) bool {
 	return true
 }
 
-// constraints are the DNS names to permit, sorted. A certificate cannot say
-// "below this name alone", so a wildcard's suffix is permitted itself too.
-func (n names) constraints() []string {
+// constraints are what an issuing CA permits: DNS names, sorted, each with all
+// names below it, and the addresses of loopback.
+type constraints struct {
+	dns      []string
+	loopback bool
+}
+
+// constraints are the ones to permit. A certificate cannot say "below this name
+// alone", so a wildcard's suffix is permitted itself too.
+func (n names) constraints() constraints {
 	var out []string
 	for h := range n.exact {
 		out = append(out, h)
@@ -113,16 +132,29 @@ func (n names) constraints() []string {
 		out = append(out, s[1:])
 	}
 	if len(out) == 0 {
-		return []string{nobody}
+		out = []string{nobody}
 	}
 	slices.Sort(out)
-	return slices.Compact(out)
+	return constraints{slices.Compact(out), n.loopback}
 }
 
-// permits tells whether host is below a name of constraints, or is one.
-func permits(constraints []string, host string) bool {
-	return slices.ContainsFunc(constraints, func(c string) bool {
-		rest, ok := strings.CutSuffix(host, c)
+// permitted are the constraints of an issuing CA of ours.
+func permitted(c *x509.Certificate) constraints {
+	return constraints{c.PermittedDNSDomains, len(c.PermittedIPRanges) > 0}
+}
+
+func (c constraints) equal(o constraints) bool {
+	return c.loopback == o.loopback && slices.Equal(c.dns, o.dns)
+}
+
+// permits tells whether host is below a permitted name, is one, or is an
+// address of loopback where those are permitted.
+func (c constraints) permits(host string) bool {
+	if isLoopback(host) {
+		return c.loopback
+	}
+	return slices.ContainsFunc(c.dns, func(d string) bool {
+		rest, ok := strings.CutSuffix(host, d)
 		return ok && (rest == "" || rest[len(rest)-1] == '.')
 	})
 }

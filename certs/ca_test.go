@@ -166,7 +166,7 @@ func TestOnlyRoutedHostsAreSignedFor(t *testing.T) {
 			t.Errorf("Certificate(%q) = %v, want ErrNotSigned", host, err)
 		}
 	}
-	for _, host := range []string{"", "*", "*.", "10.0.0.1", "::1", "*.10.0.0.1", "API.contoso.com", "api.contoso.com.", "*.*.com", ".com"} {
+	for _, host := range []string{"", "*", "*.", "10.0.0.1", "127.0.0.2", "::2", "[::1]", "*.127.0.0.1", "API.contoso.com", "api.contoso.com.", "*.*.com", ".com"} {
 		if _, err := ca.Use([]string{"graph.microsoft.com", host}); !errors.Is(err, certs.ErrNotSigned) {
 			t.Errorf("Use(%q) = %v, want ErrNotSigned", host, err)
 		}

@@ -4,11 +4,13 @@ package routes
 // proven by what proof says alone: its APIKeys, certificate names, JWT and UID.
 // Tenants and limits stay those of the caller in the file; a file without
 // callers knows none. Routes for others are for nobody, and a caller that the
-// file does not name may call nowhere: then known is false.
+// file does not name may call nowhere: then known is false. It has no SQL doors:
+// their addresses are fixed, and belong to the gateway that the file is for.
 func (t *Table) As(name string, proof Caller) (as *Table, known bool) {
 	c := proof
 	c.Name, c.Line, c.Tenants, c.Limits = name, 0, nil, Limits{}
 	next := *t
+	next.SQL = nil
 	next.Callers = []*Caller{} // not nil: nobody is anonymous
 	if t.Callers == nil {
 		next.Callers = append(next.Callers, &c)

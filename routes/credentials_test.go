@@ -27,6 +27,7 @@ func secretPlaces() []string {
 		"version: 1\ncallers:\n  a:\n    uid: 1\n    api_key: %s\n    tenants: [a.b]\nroutes: [{preset: graph}]\n",
 		"version: 1\ncallers:\n  a:\n    api_key:\n      sha256: %s\nroutes: [{preset: graph}]\n",
 		"version: 2\nlisten:\n    admin_key: %s\nroutes: [{preset: graph}]\n",
+		"version: 1\nsql:\n  - name: a\n    user: sa\n    password: %s\n    server: tcp:a.b\n",
 		"version: 1\ncredentials:\n  a:\n    issuer: http://idp.example\n    client_id: x\n    client_key: %s" + rest,
 	}
 }

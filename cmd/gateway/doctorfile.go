@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,6 +164,9 @@ func (d *doctor) checkIssuing(path string, hosts []string) {
 // wildcard stands for every name below.
 func permits(c *x509.Certificate, host string) bool {
 	host = strings.TrimPrefix(host, "*.")
+	if ip := net.ParseIP(host); ip != nil { // of loopback, for SQL doors
+		return slices.ContainsFunc(c.PermittedIPRanges, func(n *net.IPNet) bool { return n.Contains(ip) })
+	}
 	return slices.ContainsFunc(c.PermittedDNSDomains, func(domain string) bool {
 		domain = strings.TrimPrefix(domain, ".")
 		return host == domain || below(host, domain)

@@ -297,14 +297,15 @@ func (d *doctor) inside(c net.Conn, a routes.Authority) *sight {
 }
 
 // constrained tells the gateway's certificates from an API's own: an issuing CA
-// that may sign for named hosts and no address, and a leaf without a subject.
+// that may sign for named hosts and no address, or those of loopback, and a leaf
+// without a subject.
 func constrained(chain []*x509.Certificate) bool {
 	if len(chain) < 2 {
 		return false
 	}
 	leaf, issuing := chain[0], chain[1]
 	return len(leaf.Subject.Names) == 0 && len(leaf.DNSNames) == 1 && issuing.IsCA &&
-		issuing.PermittedDNSDomainsCritical && len(issuing.PermittedDNSDomains) > 0 && len(issuing.ExcludedIPRanges) > 0
+		issuing.PermittedDNSDomainsCritical && len(issuing.PermittedDNSDomains) > 0 && len(issuing.ExcludedIPRanges)+len(issuing.PermittedIPRanges) > 0
 }
 
 const (
