@@ -68,6 +68,7 @@ func translate(name string, text []byte, env routes.Env) (*draft, error) {
 		return nil, err
 	}
 	d.routes = downstream(all, cloud)
+	d.connections(all, cloud)
 	return d, nil
 }
 

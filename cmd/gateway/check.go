@@ -23,13 +23,14 @@ func newCheck(s std) *cobra.Command {
 		Long: `Reads routes.yaml and prints every mistake and every warning, or a table of the
 routes. An unresolved {env:} or {file:} is a warning, so that this can run where
 the secrets are not. With --live it also gets a token for each credential and
-scope, and whatever does not resolve counts as a mistake.`,
+scope, logs in to each server of sql: and asks it who the gateway is there, and
+whatever does not resolve counts as a mistake.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return check(cmd.Context(), checkFlags{configOf(cmd), live, asJSON}, s)
 		},
 	}
-	cmd.Flags().BoolVar(&live, "live", false, "get a token for each credential and scope")
+	cmd.Flags().BoolVar(&live, "live", false, "get a token for each credential and scope, and log in to each SQL server")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	addAllowExec(cmd)
 	return cmd
@@ -47,10 +48,12 @@ type checkReport struct {
 	Warnings []string      `json:"warnings"`
 	Callers  []callerJSON  `json:"callers,omitempty"` // absent: routes.yaml has no such section
 	Routes   []routeJSON   `json:"routes"`
+	SQL      []sqlJSON     `json:"sql,omitempty"`
 	// Absent when there are mistakes; Intercept also when there is no CA.
 	Egress    *egressJSON    `json:"egress,omitempty"`
 	Intercept *interceptJSON `json:"intercept,omitempty"`
 	Tokens    []tokenJSON    `json:"tokens,omitempty"`
+	Logins    []loginJSON    `json:"sql_logins,omitempty"` // with --live
 }
 
 type mistakeJSON struct {
@@ -101,13 +104,16 @@ func check(ctx context.Context, f checkFlags, s std) error {
 	if err != nil {
 		return checkFailed(err, f, s)
 	}
-	notices = append(notices, certificates...)
+	notices = slices.Concat(notices, certificates, lookAtDoors(table))
 	report.warn(append(notices, exposed(table)...), f, s)
 	for _, c := range table.Callers {
 		report.Callers = append(report.Callers, callerJSON{c.Name, proofsOf(c), c.Tenants})
 	}
 	for _, r := range table.Routes {
 		report.Routes = append(report.Routes, routeRow(r))
+	}
+	for _, d := range table.SQL {
+		report.SQL = append(report.SQL, sqlRow(d))
 	}
 	report.Egress, report.Intercept = egressRow(table.Egress), interceptRow(table)
 	if !f.asJSON {
@@ -143,8 +149,8 @@ func (report *checkReport) warn(notices []notice, f checkFlags, s std) {
 	}
 }
 
-// live gets a token for each credential and scope, and compares scopes with
-// what clusters of Kusto say of themselves.
+// live gets a token for each credential and scope, logs in to the servers of
+// sql:, and compares scopes with what clusters of Kusto say of themselves.
 func (report *checkReport) live(ctx context.Context, e *engine, f checkFlags, s std) {
 	sc := newScreen(s)
 	began, done := func(question) {}, func(_ question, row tokenJSON) {
@@ -160,8 +166,25 @@ func (report *checkReport) live(ctx context.Context, e *engine, f checkFlags, s 
 		}
 	}
 	newProber(e).run(ctx, began, done)
+	report.logins(ctx, e, f, sc)
 	sc.done()
 	report.warn(checkKusto(ctx, e), f, s)
+}
+
+// logins logs in to each server of sql:.
+func (report *checkReport) logins(ctx context.Context, e *engine, f checkFlags, sc *screen) {
+	inTurn(logins(e.gate.Load().Table()), func(l login) loginJSON {
+		if !f.asJSON {
+			sc.progress(fmt.Sprintf("logging in: %s …", l))
+		}
+		return e.logIn(ctx, l)
+	}, func(_ login, row loginJSON) {
+		report.Logins = append(report.Logins, row)
+		report.OK = report.OK && row.OK
+		if !f.asJSON {
+			sc.result(row.OK, row.String())
+		}
+	})
 }
 
 // checkFailed prints the mistakes of a file that was not taken.
@@ -200,9 +223,7 @@ func routeRow(r *routes.Route) routeJSON {
 	if r.Upstream != nil {
 		row.Upstream = r.Upstream.String()
 	}
-	for _, c := range r.Callers {
-		row.Callers = append(row.Callers, c.Name)
-	}
+	row.Callers = namesOf(r.Callers)
 	for _, rule := range r.Allow {
 		row.Rules = append(row.Rules, ruleText(rule))
 	}
@@ -258,11 +279,14 @@ func hostList(r *routes.Route) string { return strings.Join(routeRow(r).Hosts, "
 
 func printRoutes(w io.Writer, table *routes.Table) {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "ROUTE\tHOSTS\tMOUNT\tCREDENTIAL\tSCOPE\tCALLERS\tRULES")
+	if len(table.Routes) > 0 {
+		fmt.Fprintln(tw, "ROUTE\tHOSTS\tMOUNT\tCREDENTIAL\tSCOPE\tCALLERS\tRULES")
+	}
 	for _, r := range table.Routes {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, hostList(r), orDash(r.Mount), r.Credential.Name, orDash(r.Scope),
-			callersOf(table, r), rulesOf(r))
+			callersOf(table, r.Callers), rulesOf(r))
 	}
+	printDoors(tw, table)
 	if table.Callers != nil {
 		fmt.Fprintln(tw, "\nCALLER\tKNOWN BY\tTENANTS")
 		for _, c := range table.Callers {
@@ -273,15 +297,22 @@ func printRoutes(w io.Writer, table *routes.Table) {
 	_ = tw.Flush() // as with any print to a terminal
 }
 
-// callersOf says in a word or few who may use r.
-func callersOf(table *routes.Table, r *routes.Route) string {
+// callersOf says in a word or few who may use what admits those.
+func callersOf(table *routes.Table, those []*routes.Caller) string {
 	switch {
 	case table.Callers == nil:
 		return "anyone"
-	case r.Callers == nil:
+	case those == nil:
 		return "all"
 	}
-	return strings.Join(routeRow(r).Callers, " ")
+	return strings.Join(namesOf(those), " ")
+}
+
+func namesOf(callers []*routes.Caller) (names []string) {
+	for _, c := range callers {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 func rulesOf(r *routes.Route) string {

@@ -46,7 +46,7 @@ func writeCompletion(root *cobra.Command, shell string, w io.Writer) error {
 	return fmt.Errorf("%q is no shell that completion can be made for; want one of %v", shell, shells())
 }
 
-// completeRoutes offers the names of the routes, for the first argument.
+// completeRoutes offers the names of the routes and SQL doors, for the first argument.
 func completeRoutes(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -58,6 +58,9 @@ func completeRoutes(cmd *cobra.Command, args []string, _ string) ([]string, cobr
 	var names []string
 	for _, r := range file.Table().Routes {
 		names = append(names, cobra.CompletionWithDesc(r.Name, hostList(r)))
+	}
+	for _, d := range file.Table().SQL {
+		names = append(names, cobra.CompletionWithDesc(d.Name, strings.Join(authorities(d), " ")))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
@@ -75,7 +78,7 @@ func completeCallers(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.
 
 // methods are those that explain offers.
 func methods() []string {
-	return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT"}
+	return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", methodLogin}
 }
 
 // completeCalls offers methods and then the addresses of the routes.
@@ -90,6 +93,13 @@ func completeCalls(cmd *cobra.Command, args []string, _ string) ([]string, cobra
 	file, err := configOf(cmd).open()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	if strings.EqualFold(args[0], methodLogin) {
+		var doors []string
+		for _, d := range file.Table().SQL {
+			doors = append(doors, d.Name)
+		}
+		return doors, cobra.ShellCompDirectiveNoFileComp
 	}
 	var urls []string
 	for _, r := range file.Table().Routes {

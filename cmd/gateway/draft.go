@@ -17,6 +17,7 @@ type draft struct {
 	identity    []string // comments on the credentials as a whole
 	credentials []item
 	routes      []item
+	doors       []item // of sql
 }
 
 // item is one credential or route.
@@ -67,13 +68,22 @@ func (d *draft) text(schema string) string {
 			b.WriteString("    " + p.String() + "\n")
 		}
 	}
-	b.WriteString("\n# Which calls get which token; the first route that matches decides.\nroutes:\n")
+	if len(d.routes) > 0 {
+		b.WriteString("\n# Which calls get which token; the first route that matches decides.\nroutes:\n")
+	}
 	for _, r := range d.routes {
+		writeRoute(&b, r)
+	}
+	if len(d.doors) > 0 {
+		b.WriteString("\n# Where drivers of databases connect, and which servers the gateway logs in to for them.\nsql:\n")
+	}
+	for _, r := range d.doors {
 		writeRoute(&b, r)
 	}
 	return b.String()
 }
 
+// writeRoute writes an entry of routes or of sql.
 func writeRoute(b *strings.Builder, r item) {
 	for _, text := range r.comments {
 		comment(b, "  ", text)
@@ -154,7 +164,7 @@ func list(values []string) string {
 // complete adds what every file needs, and reads the whole as serve would. The
 // error is for the operator.
 func (d *draft) complete(name, schema string, env routes.Env) (string, error) {
-	active := false
+	active := len(d.doors) > 0
 	for _, r := range d.routes {
 		active = active || !r.off
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -72,7 +73,9 @@ func (g *gateway) drain(delay time.Duration) error {
 	time.Sleep(delay)
 	ctx, cancel := context.WithTimeout(context.Background(), g.patience)
 	defer cancel()
-	cut := g.drainProxy(ctx)
+	sessions := make(chan error, 1)
+	go func() { sessions <- g.drainSQL(ctx) }() // ends with ctx at the latest
+	cut := errors.Join(g.drainProxy(ctx), <-sessions)
 	for _, srv := range g.servers[1:] {
 		if srv.Shutdown(ctx) != nil {
 			_ = srv.Close()

@@ -37,8 +37,10 @@ type engine struct {
 	callers   *gate.Identifier
 	handler   *proxy.Handler
 	hop       hop
-	certs     *certs.Keeper // of the proxy port; nil: it speaks no TLS
-	ca        *certs.CA     // of the tunnel door; nil: routed hosts are not intercepted
+	certs     *certs.Keeper    // of the proxy port; nil: it speaks no TLS
+	sql       *sqlDoors        // nil: no SQL door is open, whatever the table says
+	listening []netip.AddrPort // the other doors
+	ca        *certs.CA        // of the tunnel door; nil: routed hosts are not intercepted
 	gate      atomic.Pointer[gate.Gate]
 	adminKey  atomic.Pointer[secrets.Secret]
 	proven    sync.Map    // names of credentials that have once got a token
@@ -95,6 +97,9 @@ func newEngine(file *routes.File, log *audit.Log, ca *certs.CA) (*engine, []noti
 func (e *engine) Close() {
 	if e.rest != nil {
 		e.rest()
+	}
+	if e.sql != nil {
+		e.sql.server.Close()
 	}
 	e.handler.Close()
 	e.store.Close()
@@ -206,15 +211,14 @@ func (e *engine) readAdminKey(table *routes.Table) error {
 	return nil
 }
 
-// warm asks for the token of every static route, so that the first call finds
-// it. It returns at once; store's Close ends what it began. Each credential is
+// warm asks for the token of every static route and SQL door, so that the first
+// call finds it. It returns at once; store's Close ends what it began. Each credential is
 // tried with one scope before the others: when it is refused, all are.
 func (e *engine) warm() {
 	seen := map[tokens.Key]bool{}
 	queues := map[string][]tokens.Key{} // by credential
-	g := e.gate.Load()
-	for _, r := range g.Table().Routes {
-		for _, k := range keys(g, r) {
+	for _, s := range e.served() {
+		for _, k := range s.keys {
 			if !seen[k] {
 				seen[k] = true
 				queues[k.Credential] = append(queues[k.Credential], k)
@@ -231,15 +235,6 @@ func (e *engine) warm() {
 			}
 		}()
 	}
-}
-
-// keys are those of the tokens that a call of r needs.
-func keys(g *gate.Gate, r *routes.Route) []tokens.Key {
-	all := []tokens.Key{g.Key(r)}
-	if second, ok := g.SecondKey(r); ok {
-		all = append(all, second)
-	}
-	return all
 }
 
 // Lookup implements [tokens.Observer].

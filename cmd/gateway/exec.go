@@ -197,8 +197,8 @@ func (f execFlags) open() (*routes.File, keyJSON, error) {
 		proof.UID = ownUID() // Java shows no key unless the program is written to
 	}
 	return file.Derive(func(t *routes.Table) *routes.Table {
-		as, _ := t.As(f.caller(), proof) // a caller that is gone after a reload may call nowhere
-		as.Listen, as.Intercept = routes.Listen{}, nil
+		as, _ := t.As(f.caller(), proof)                            // a caller that is gone after a reload may call nowhere
+		as.Listen, as.Intercept, as.SQL = routes.Listen{}, nil, nil // one door, which nobody else may use
 		if f.logFile == "" {
 			as.Warnings = nil // gateway check tells them
 			if quiet := []string{"error", "fatal", "panic", "disabled"}; !slices.Contains(quiet, as.Log.Level) {

@@ -27,7 +27,8 @@ func newExplain(s std) *cobra.Command {
 that decides it. URL is what the app asks for: https://graph.microsoft.com/v1.0/users
 as through HTTP_PROXY, or the gateway's own address for the reverse door. With
 CONNECT it is where a tunnel leads that HTTPS_PROXY asks for, https://HOST or
-HOST:PORT: explain then says whether it is intercepted, passed through or refused. With
+HOST:PORT: explain then says whether it is intercepted, passed through or refused.
+LOGIN and the name of a SQL door explain a login there. With
 callers in routes.yaml, --as says who calls; --header adds a field that a route goes
 by, such as the one that names a tenant. Exit code 1: the call would be refused.`,
 		Args:              cobra.ExactArgs(2),
@@ -57,11 +58,15 @@ type explainFlags struct {
 
 	url    *url.URL
 	path   string // of the URL, byte for byte
+	door   string // of a login: the SQL door's name
 	header http.Header
 }
 
 // read understands the words of the command line.
 func (f *explainFlags) read(target string) error {
+	if f.method == methodLogin {
+		return f.readLogin(target)
+	}
 	var err error
 	if f.method == http.MethodConnect && !strings.Contains(target, "://") {
 		target = "https://" + target // host:port, as a CONNECT has it
@@ -110,7 +115,9 @@ type explanation struct {
 	Scope      string   `json:"scope,omitempty"`
 	Second     string   `json:"second_scope,omitempty"` // of the token in a field of its own
 	Upstream   string   `json:"upstream,omitempty"`
-	URL        string   `json:"url,omitempty"` // as the upstream sees it, without its query
+	Servers    []string `json:"servers,omitempty"`  // of a SQL door
+	Database   string   `json:"database,omitempty"` // of a SQL door, where its clients name none
+	URL        string   `json:"url,omitempty"`      // as the upstream sees it, without its query
 	Replay     int64    `json:"replay_bytes,omitempty"`
 	Way        string   `json:"way,omitempty"`     // intercepted or through, where there is no more to say of a tunnel or call
 	Reaches    string   `json:"reaches,omitempty"` // public or any: addresses, of what is passed through
@@ -132,7 +139,11 @@ func explain(ctx context.Context, f explainFlags, s std) error {
 	for _, err := range errs {
 		fmt.Fprintf(s.err, "warning: %v\n", err)
 	}
-	x, err := decide(ctx, g, f)
+	judge := decide
+	if f.method == methodLogin {
+		judge = decideLogin
+	}
+	x, err := judge(ctx, g, f)
 	if err != nil {
 		return err
 	}
@@ -298,6 +309,10 @@ func (x explanation) print(s std) error {
 			caller = "unknown"
 		}
 		fmt.Fprintf(w, "door\t%s\ncaller\t%s\nallowed\tno\t%s\nwhy\t%s\ndo\t%s\n", x.Door, caller, x.Code, x.Detail, orDash(x.Remedy))
+		return w.Flush()
+	}
+	if x.Door == string(audit.SQL) {
+		x.printLogin(w, caller)
 		return w.Flush()
 	}
 	if x.Way != "" {

@@ -54,6 +54,13 @@ func exposed(t *routes.Table) []notice {
 			look(field+".federated_token.url.secret", x.URL.Secret.File)
 		}
 	}
+	for _, d := range t.SQL {
+		field := fmt.Sprintf("%s:%d: sql door %s: ", t.Name, d.Line, d.Name)
+		if d.KeyFile == "" {
+			look(field+"certificate_file", d.CertificateFile) // holds the key
+		}
+		look(field+"key_file", d.KeyFile)
+	}
 	for _, r := range t.Routes {
 		look(fmt.Sprintf("%s:%d: route %s: tls", t.Name, r.Line, r.Name)+".client_key_file", r.TLS.ClientKeyFile)
 	}

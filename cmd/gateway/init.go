@@ -28,7 +28,8 @@ func newInit(s std) *cobra.Command {
 		Long: `Writes a commented routes.yaml: the identity from the variables of Azure's SDKs
 (AZURE_TENANT_ID and so on), or from the AzureAd section of an appsettings.json of
 Microsoft.Identity.Web, whose downstream APIs become routes. A secret is never
-copied: the file names the variable or file to put it into. --preset adds routes for
+copied: the file names the variable or file to put it into. Connection strings to Azure
+SQL become SQL doors, of which server and database are copied. --preset adds routes for
 well-known APIs (gateway presets lists them); --host names your servers of those
 that everybody has one of, such as a vault.
 

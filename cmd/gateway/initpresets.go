@@ -42,8 +42,8 @@ func presetOf(host, cloud string) (name string, needsHost bool) {
 	return "", false
 }
 
-// addPresets adds a route for each preset that the flags name, and gives each
-// host to the preset that stands for it. An error is misuse of the flags.
+// addPresets adds a route, or a SQL door, for each preset that the flags name,
+// and gives each host to the preset that stands for it. An error is misuse of the flags.
 func (d *draft) addPresets(names, hosts []string, cloud string) error {
 	left := slices.Clone(hosts)
 	used := map[string]bool{}
@@ -63,6 +63,12 @@ func (d *draft) addPresets(names, hosts []string, cloud string) error {
 			}
 			return mine
 		})
+		if p.Kind == "sql" {
+			if err := d.addSQL(p, own); err != nil {
+				return err
+			}
+			continue
+		}
 		if len(own) == 0 && !filled(p, cloud) {
 			return fmt.Errorf("--preset %s: everybody has hosts of their own there; add --host, such as --host my%s", name, strings.TrimPrefix(sites(p, cloud)[0].Choices[0], "*"))
 		}

@@ -49,8 +49,9 @@ type tokenJSON struct {
 type question struct {
 	credential  *routes.Credential // with no fallback: each answers for itself
 	scope       string
-	routes      []string // that need the token
+	routes      []string // and SQL doors, that need the token
 	fallbackFor string
+	byRoles     bool // a route needs it: an API, which goes by the roles in it as a database does not
 }
 
 // String names the question for a person.
@@ -59,7 +60,7 @@ func (q question) String() string {
 }
 
 // questions are every credential and scope of t, each once, in the order of
-// the routes: a route's own, then those in line behind it.
+// the routes and SQL doors: one's own, then those in line behind it.
 func questions(t *routes.Table, each []*routes.Credential) []question {
 	var list []question
 	at := map[[2]string]int{}
@@ -79,22 +80,28 @@ func questions(t *routes.Table, each []*routes.Credential) []question {
 			list[i].fallbackFor = ""
 		}
 	}
-	for _, r := range t.Routes {
-		scopes := []string{r.Scope}
-		if r.Second != nil && r.Second.Scope != r.Scope {
-			scopes = append(scopes, r.Second.Scope)
-		}
-		for _, scope := range scopes {
-			add(r.Credential.Name, scope, r.Name, "")
-			for c := r.Credential; c.Fallback != ""; {
-				next := t.Credential(c.Fallback)
-				if next == nil {
-					break
-				}
-				add(next.Name, scope, r.Name, c.Name)
-				c = next
+	line := func(c *routes.Credential, scope, name string) {
+		add(c.Name, scope, name, "")
+		for c.Fallback != "" {
+			next := t.Credential(c.Fallback)
+			if next == nil {
+				break
 			}
+			add(next.Name, scope, name, c.Name)
+			c = next
 		}
+	}
+	for _, r := range t.Routes {
+		line(r.Credential, r.Scope, r.Name)
+		if r.Second != nil && r.Second.Scope != r.Scope {
+			line(r.Credential, r.Second.Scope, r.Name)
+		}
+	}
+	for i := range list {
+		list[i].byRoles = true
+	}
+	for _, d := range t.SQL {
+		line(d.Credential, d.Scope, d.Name)
 	}
 	return list
 }
@@ -124,22 +131,30 @@ func newProber(e *engine) *prober {
 // run asks all questions, a few at a time. began is called as each begins, from
 // any goroutine; done in their order, from this one.
 func (p *prober) run(ctx context.Context, began func(question), done func(question, tokenJSON)) {
+	inTurn(p.questions, func(q question) tokenJSON {
+		began(q)
+		return p.ask(ctx, q)
+	}, done)
+}
+
+// inTurn asks all questions, a few at a time, each in a goroutine of its own
+// that ends with its answer. done is called in the order of the questions.
+func inTurn[Q, A any](questions []Q, ask func(Q) A, done func(Q, A)) {
 	turns := make(chan struct{}, liveAtOnce)
-	answers := make([]chan tokenJSON, len(p.questions))
+	answers := make([]chan A, len(questions))
 	for i := range answers {
-		answers[i] = make(chan tokenJSON, 1)
+		answers[i] = make(chan A, 1)
 	}
 	go func() {
-		for i, q := range p.questions {
+		for i, q := range questions {
 			turns <- struct{}{}
-			began(q)
 			go func() {
-				answers[i] <- p.ask(ctx, q)
+				answers[i] <- ask(q)
 				<-turns
 			}()
 		}
 	}()
-	for i, q := range p.questions {
+	for i, q := range questions {
 		done(q, <-answers[i])
 	}
 }
@@ -156,7 +171,7 @@ func (p *prober) ask(ctx context.Context, q question) tokenJSON {
 		}
 		return row
 	}
-	row.granted(q.credential, t)
+	row.granted(q, t)
 	for _, c := range p.directory.Status() {
 		if c.Name == q.credential.Name && c.Skew != 0 {
 			row.Diagnosis = append(row.Diagnosis, skewed(c))
@@ -172,13 +187,15 @@ func (p *prober) diagnosis(ctx context.Context, name string) []string {
 	return once.(func() []string)()
 }
 
-func (row *tokenJSON) granted(c *routes.Credential, t tokens.Token) {
+func (row *tokenJSON) granted(q question, t tokens.Token) {
 	row.OK, row.Expires = true, t.Expires
 	row.Remaining = int(time.Until(t.Expires).Seconds())
 	if claims, err := authority.Claims(t.Access); err == nil {
 		row.Audience, row.Roles = claims.Audience, claims.Roles
 	}
-	row.Remark = roleRemark(c, t)
+	if q.byRoles {
+		row.Remark = roleRemark(q.credential, t)
+	}
 }
 
 // refused describes err, and tells whether there is something to compare: with

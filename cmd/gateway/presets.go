@@ -23,7 +23,7 @@ func newPresets(s std) *cobra.Command {
 		Long: `Lists the well-known APIs that preset: takes, with the hosts and the audience of each
 in a cloud. A host that begins with *. is one that everybody has one of: name yours
 under hosts:. With NAME it prints what the preset stands for, as an entry of routes
-that can be pasted in its place and changed.`,
+that can be pasted in its place and changed, or, for SQL servers, as one of sql.`,
 		Args: cobra.MaximumNArgs(1),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -68,6 +68,9 @@ type siteJSON struct {
 
 func presetRow(p routes.PresetInfo, cloud string) presetJSON {
 	row := presetJSON{Name: p.Name, Doc: p.Doc, Kind: p.Kind, Cloud: cloud, Sites: []siteJSON{}, Quirks: append([]string{}, p.Quirks...), YAML: p.YAML(cloud)}
+	if p.Kind == "sql" {
+		row.YAML = sqlYAML(p, cloud)
+	}
 	for _, c := range sites(p, cloud) {
 		site := siteJSON{Hosts: append([]string{}, c.Hosts...), Choices: append([]string{}, c.Choices...), Audience: c.Audience}
 		for _, h := range c.Headers {
@@ -142,6 +145,11 @@ func (row presetJSON) print(w io.Writer) error {
 	for _, q := range row.Quirks {
 		comment(&b, "  ", q)
 	}
+	if row.Kind == "sql" {
+		comment(&b, "  ", "Under sql:, not under routes:")
+		_, err := fmt.Fprint(w, b.String(), row.YAML)
+		return err
+	}
 	short := "In short: preset: " + row.Name
 	if !slices.ContainsFunc(row.Sites, func(s siteJSON) bool { return len(s.Hosts) > 0 }) {
 		short += ", with your own hosts"
@@ -151,15 +159,15 @@ func (row presetJSON) print(w io.Writer) error {
 	return err
 }
 
-// presetNamed finds a preset that a route of the cloud may have, or says why
-// there is none.
+// presetNamed finds a preset that a route or SQL door of the cloud may have, or
+// says why there is none.
 func presetNamed(name, cloud string) (routes.PresetInfo, error) {
 	all := routes.Presets()
 	i := slices.IndexFunc(all, func(p routes.PresetInfo) bool { return p.Name == name })
 	switch {
 	case i < 0:
 		return routes.PresetInfo{}, fmt.Errorf("there is no preset %q; gateway presets lists them", name)
-	case all[i].Kind != "http":
+	case all[i].Kind == "other":
 		return routes.PresetInfo{}, fmt.Errorf("preset %s is not reached by HTTP, so no route can have it: %s", name, all[i].Doc)
 	case len(sites(all[i], cloud)) == 0:
 		return routes.PresetInfo{}, fmt.Errorf("preset %s is not offered in the cloud %s; gateway presets --cloud %s lists what is", name, cloud, cloud)
@@ -167,11 +175,11 @@ func presetNamed(name, cloud string) (routes.PresetInfo, error) {
 	return all[i], nil
 }
 
-// completePresets offers the presets that a route may have.
+// completePresets offers the presets that a route or SQL door may have.
 func completePresets(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	var names []string
 	for _, p := range routes.Presets() {
-		if p.Kind == "http" {
+		if p.Kind != "other" {
 			names = append(names, cobra.CompletionWithDesc(p.Name, p.Doc))
 		}
 	}

@@ -30,8 +30,14 @@ func (e *engine) Reload() admin.Reloaded {
 	if err == nil && e.mayUse != nil {
 		err = e.mayUse(table)
 	}
+	var doors sqlChange
 	if err == nil {
-		err = errors.Join(e.callers.Use(table)...)
+		doors, err = e.openSQL(table)
+	}
+	if err == nil {
+		if err = errors.Join(e.callers.Use(table)...); err != nil {
+			doors.undo()
+		}
 	}
 	if err != nil {
 		e.metrics.Reloaded(false)
@@ -43,6 +49,7 @@ func (e *engine) Reload() admin.Reloaded {
 		e.follow(e.watched())
 	}
 	notices := append(e.apply(table), e.keepTrail(table)...)
+	notices = append(notices, doors.commit()...)
 	if !reflect.DeepEqual(before.Listen, table.Listen) {
 		notices = append(notices, notice{text: needsRestart})
 	}

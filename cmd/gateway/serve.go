@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,7 +132,7 @@ func (d doors) mayServe(t *routes.Table) error {
 		return fmt.Errorf("listen.admin %s is off loopback and there is no listen.admin_key\n"+
 			"   set listen.admin_key: {file: …}, or offer health and metrics alone by listen.health", d.Admin)
 	}
-	return nil
+	return d.mayServeSQL(t)
 }
 
 // gateway is an engine with its doors open.
@@ -148,18 +149,8 @@ type gateway struct {
 // start opens all doors or none.
 func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 	g := &gateway{doors: d, patience: drainTimeout, failed: make(chan error, 3)}
-	var err error
-	for _, door := range []struct {
-		addr string
-		into *net.Listener
-	}{{d.Proxy, &g.proxyL}, {d.Admin, &g.adminL}, {d.Health, &g.healthL}} {
-		if door.addr == "" {
-			continue
-		}
-		if *door.into, err = listen(door.addr); err != nil {
-			g.closeListeners()
-			return nil, err
-		}
+	if err := g.listen(); err != nil {
+		return nil, err
 	}
 	begin, stop, unwatched := g.watch(file)
 	if unwatched != nil {
@@ -168,22 +159,23 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 	}
 	g.closeWatch = stop
 	var notices []notice
+	var err error
 	if g.engine, notices, err = newIntercepting(file, log, d.ca); err != nil {
 		stop()
 		g.closeListeners()
 		return nil, fmt.Errorf("refusing to start: %w", err)
 	}
-	if g.certs, err = g.engine.openCertificates(d.TLS, g.proxyL); err != nil {
+	opened, err := g.furnish(file.Table())
+	if err != nil {
 		stop()
 		g.closeListeners()
 		g.engine.Close()
 		return nil, err
 	}
 	g.mayUse = d.mayServe
-	for _, n := range append(notices, g.keepTrail(file.Table())...) {
+	for _, n := range slices.Concat(notices, g.keepTrail(file.Table()), opened) {
 		g.report(n)
 	}
-	g.hop.forbid(tcpAddresses(g.proxyL, g.adminL, g.healthL))
 	begin()
 	window := admin.New(g.engine, g.metrics.Handler(), func(detail string) { log.Debug("admin", "detail", detail) })
 	srv := g.secured(g.handler.NewServer())
@@ -193,6 +185,38 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 	g.open(window.HealthServer(), g.healthL)
 	g.warm()
 	return g, nil
+}
+
+// listen opens the listeners of the section listen, all or none.
+func (g *gateway) listen() (err error) {
+	for _, door := range []struct {
+		addr string
+		into *net.Listener
+	}{{g.doors.Proxy, &g.proxyL}, {g.doors.Admin, &g.adminL}, {g.doors.Health, &g.healthL}} {
+		if door.addr == "" {
+			continue
+		}
+		if *door.into, err = listen(door.addr); err != nil {
+			g.closeListeners()
+			return err
+		}
+	}
+	return nil
+}
+
+// furnish gives the doors their certificates, and opens those of sql.
+func (g *gateway) furnish(table *routes.Table) (notices []notice, err error) {
+	g.listening = tcpAddresses(g.proxyL, g.adminL, g.healthL)
+	g.forbidOwn()
+	if g.certs, err = g.openCertificates(g.doors.TLS, g.proxyL); err != nil {
+		return nil, err
+	}
+	g.sql = newSQLDoors(g.engine)
+	change, err := g.openSQL(table)
+	if err != nil {
+		return nil, fmt.Errorf("refusing to start: %w", err)
+	}
+	return change.commit(), nil
 }
 
 func (g *gateway) closeListeners() {
@@ -231,7 +255,7 @@ func (g *gateway) writeReady(path string) error {
 		Admin  string            `json:"admin"`
 		Health string            `json:"health,omitempty"`
 		SQL    map[string]string `json:"sql"`
-	}{shown(g.proxyL), shown(g.adminL), shown(g.healthL), map[string]string{}})
+	}{shown(g.proxyL), shown(g.adminL), shown(g.healthL), g.shownSQL()})
 	if err != nil {
 		return err
 	}
@@ -269,6 +293,7 @@ func (g *gateway) greet(s std) {
 		fmt.Fprintf(s.err, "try    curl %s%s/   or   http_proxy=%s curl http://%s/\n", at, r.Mount, at, strings.TrimSuffix(r.Hosts[0].String(), ":443"))
 		break
 	}
+	g.greetSQL(s)
 	switch t := g.file.Table(); {
 	case t.Intercept != nil && t.Callers != nil:
 		fmt.Fprint(s.err, "       gateway env --as NAME --key-file PATH, for programs that obey HTTPS_PROXY; the calls above want a caller's key too\n")

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/admin"
-	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/authority"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/secrets"
@@ -72,86 +70,6 @@ func roleRemark(c *routes.Credential, t tokens.Token) string {
 		return ""
 	}
 	return claims.NoRoles()
-}
-
-// state is what the gauges show.
-func (e *engine) state() audit.State {
-	entries, bytes := e.store.Stats()
-	s := audit.State{CacheEntries: entries, CacheBytes: bytes, Tunnels: e.handler.InFlight().Tunnels}
-	seen := map[audit.TokenState]bool{}
-	g := e.gate.Load()
-	for _, r := range g.Table().Routes {
-		for _, k := range keys(g, r) {
-			label := audit.TokenState{Credential: k.Credential, Scope: k.Scope}
-			if info, ok := e.store.Peek(k); ok && info.Cached && !seen[label] {
-				seen[label] = true
-				label.Expires = info.Expires
-				s.Tokens = append(s.Tokens, label)
-			}
-		}
-	}
-	for _, c := range e.directory.Status() {
-		s.Credentials = append(s.Credentials, audit.CredentialState{Name: c.Name, Ready: c.Usable(), Expires: c.Expires, Fallback: c.Fallback != ""})
-	}
-	return s
-}
-
-// Ready implements [admin.Gateway]. A route works unless the last attempt to
-// get its token failed and none is left: an idle route whose token has run out
-// gets another with its next call.
-func (e *engine) Ready(route string, strict bool) admin.Readiness {
-	if e.draining.Load() {
-		return admin.Readiness{Degraded: []string{"draining"}}
-	}
-	g := e.gate.Load()
-	var r admin.Readiness
-	working, total, found := 0, 0, route == ""
-	unproven := false
-	for _, rt := range g.Table().Routes {
-		_, proven := e.proven.Load(rt.Credential.Name)
-		unproven = unproven || !proven
-		if route != "" && rt.Name != route {
-			continue
-		}
-		found = true
-		total++
-		var lost, stale *tokens.Info
-		for _, k := range keys(g, rt) {
-			switch info, _ := e.store.Peek(k); {
-			case info.Failing && !info.Usable:
-				lost = &info
-			case info.Failing:
-				stale = &info
-			}
-		}
-		switch {
-		case lost != nil:
-			r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: %s", rt.Name, firstLine(lost.Err)))
-		case !proven:
-			r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: credential %s has got no token yet", rt.Name, rt.Credential.Name))
-		default:
-			working++
-			if stale != nil {
-				r.Degraded = append(r.Degraded, fmt.Sprintf("route %s: served with a token that cannot be refreshed now: %s", rt.Name, firstLine(stale.Err)))
-			}
-		}
-	}
-	r.Degraded = append(r.Degraded, e.ailments()...)
-	if e.broken.Load() {
-		r.Degraded = append(r.Degraded, "routes.yaml has mistakes; the table before it is in force")
-	}
-	switch {
-	case !found:
-		r.Degraded = []string{fmt.Sprintf("there is no route %q", route)}
-	case route != "":
-		r.Ready = working == total
-	case strict:
-		r.Ready = working == total && len(r.Degraded) == 0
-	default:
-		r.Ready = !unproven && (working > 0 || total == 0)
-	}
-	slices.Sort(r.Degraded)
-	return r
 }
 
 // ailments are what is wrong with credentials that still work.

@@ -119,20 +119,27 @@ func (g *gateway) awaitCertificate(ctx context.Context) error {
 	}
 }
 
+// keptBefore is what happens when a certificate cannot be read again.
+const keptBefore = "what was in force before goes on; files are read again when they change"
+
 // reloadCertificates reads certificates, client CAs and revocation lists again
 // and reports what is wrong with them. They are those of the listen section
-// that the process started with.
+// that the process started with, and of the SQL doors that are open.
 func (e *engine) reloadCertificates() (warnings []string) {
-	if e.certs == nil {
-		return nil
+	var notices []notice
+	if e.certs != nil {
+		if err := e.certs.Reload(); err != nil {
+			notices = append(notices, notice{text: err.Error(), remedy: keptBefore, alarm: true})
+		}
 	}
-	err := e.certs.Reload()
-	if err == nil {
-		return nil
+	if e.sql != nil {
+		notices = append(notices, e.sql.reread()...)
 	}
-	n := notice{text: err.Error(), remedy: "what was in force before goes on; files are read again when they change", alarm: true}
-	e.report(n)
-	return []string{n.String()}
+	for _, n := range notices {
+		e.report(n)
+		warnings = append(warnings, n.String())
+	}
+	return warnings
 }
 
 // watched are the files whose change calls for a reload.

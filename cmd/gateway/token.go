@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,8 +18,8 @@ func newToken(s std) *cobra.Command {
 	var f tokenFlags
 	cmd := &cobra.Command{
 		Use:   "token ROUTE",
-		Short: "Get a token as a route would, and show what it claims",
-		Long: `Gets a token as the route would and shows its decoded claims. The token itself is
+		Short: "Get a token as a route or SQL door would, and show what it claims",
+		Long: `Gets a token as the route, or SQL door, would and shows its decoded claims. The token itself is
 shown by --raw alone. Each run asks the token endpoint anew, since a running
 gateway hands out no token to anybody; --refresh is accepted for scripts.`,
 		Args:              cobra.ExactArgs(1),
@@ -53,19 +52,13 @@ func showToken(ctx context.Context, f tokenFlags, s std) error {
 		return no(err)
 	}
 	defer e.Close()
-	g := e.gate.Load()
-	i := slices.IndexFunc(g.Table().Routes, func(r *routes.Route) bool { return r.Name == f.route })
-	if i < 0 {
-		var names []string
-		for _, r := range g.Table().Routes {
-			names = append(names, r.Name)
-		}
-		return no(fmt.Errorf("there is no route %q; there are %s", f.route, strings.Join(names, ", ")))
+	got, key, err := e.wanted(f.route)
+	if err != nil {
+		return no(err)
 	}
-	r := g.Table().Routes[i]
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
-	t, origin, err := e.store.Token(ctx, g.Key(r))
+	t, origin, err := e.store.Token(ctx, key)
 	var answer *authority.Error
 	if errors.As(err, &answer) {
 		return no(errors.New(answer.Explain()))
@@ -77,9 +70,9 @@ func showToken(ctx context.Context, f tokenFlags, s std) error {
 		_, err := fmt.Fprintln(s.out, t.Access.Reveal())
 		return no(err)
 	}
-	got := gotten{route: r, token: t, origin: origin}
+	got.token, got.origin = t, origin
 	for _, c := range e.directory.Status() {
-		if c.Name == r.Credential.Name && c.Fallback != "" {
+		if c.Name == got.credential.Name && c.Fallback != "" {
 			got.instead, got.refused = c.Fallback, c.LastError
 		}
 	}
@@ -88,21 +81,51 @@ func showToken(ctx context.Context, f tokenFlags, s std) error {
 
 // gotten is a token and how it was got.
 type gotten struct {
-	route   *routes.Route
-	token   tokens.Token
-	origin  tokens.Origin
-	instead string           // the fallback that got it; "" for the route's credential itself
-	refused *authority.Error // why not that one
+	what, name string // "route" or "sql", as in the JSON
+	credential *routes.Credential
+	scope      string
+	token      tokens.Token
+	origin     tokens.Origin
+	instead    string           // the fallback that got it; "" for the credential itself
+	refused    *authority.Error // why not that one
+}
+
+// wanted finds the route or SQL door of that name, and the key of its token.
+func (e *engine) wanted(name string) (got gotten, key tokens.Key, err error) {
+	g := e.gate.Load()
+	var names []string
+	for _, r := range g.Table().Routes {
+		if r.Name == name {
+			return gotten{what: "route", name: name, credential: r.Credential, scope: r.Scope}, g.Key(r), nil
+		}
+		names = append(names, r.Name)
+	}
+	for _, d := range g.Table().SQL {
+		if d.Name == name {
+			return gotten{what: "sql", name: name, credential: d.Credential, scope: d.Scope}, e.directory.Key(d.Credential, d.Scope), nil
+		}
+		names = append(names, d.Name)
+	}
+	return gotten{}, tokens.Key{}, fmt.Errorf("there is no route %q; there are %s", name, strings.Join(names, ", "))
+}
+
+// remark says what is odd about the token's roles, or "". A database goes by its
+// own users and their roles.
+func (g gotten) remark() string {
+	if g.what == "sql" {
+		return ""
+	}
+	return roleRemark(g.credential, g.token)
 }
 
 func (g gotten) describe(asJSON bool, s std) error {
-	r, t := g.route, g.token
+	t := g.token
 	claims, err := authority.Claims(t.Access)
 	opaque := err != nil
-	remark := roleRemark(r.Credential, t)
+	remark := g.remark()
 	if asJSON {
 		out := map[string]any{
-			"route": r.Name, "credential": r.Credential.Name, "scope": r.Scope,
+			g.what: g.name, "credential": g.credential.Name, "scope": g.scope,
 			"source": g.origin, "expires": t.Expires, "fingerprint": t.Access.Fingerprint(),
 		}
 		if g.instead != "" {
@@ -118,12 +141,12 @@ func (g gotten) describe(asJSON bool, s std) error {
 	}
 	w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
 	row := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, orDash(value)) }
-	row("route", r.Name)
-	row("credential", r.Credential.Name)
+	row(map[string]string{"route": "route", "sql": "sql door"}[g.what], g.name)
+	row("credential", g.credential.Name)
 	if g.instead != "" {
 		row("in its place", g.instead+", its fallback")
 	}
-	row("scope", r.Scope)
+	row("scope", g.scope)
 	row("source", string(g.origin))
 	if opaque {
 		row("claims", "the token is opaque, as it may be")
