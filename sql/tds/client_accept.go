@@ -99,8 +99,7 @@ func (a *arrival) negotiate(ctx context.Context) error {
 	case secure:
 		return a.encrypt(ctx, asked)
 	case a.mode == modeOff && (asked == EncryptOn || asked == EncryptRequired):
-		a.awaitEnd()
-		return errors.New("client insists on encryption, which this door does not offer: set client_tls: optional, or Encrypt=False (encrypt=disable) in the connection string")
+		return a.insists()
 	}
 	return nil
 }
@@ -230,13 +229,27 @@ func (a *arrival) left(at string, err error) error {
 	return fmt.Errorf("%s: client left: %w", at, err)
 }
 
-// awaitEnd lets a client that will not go on say so itself: where the
-// connection just closes, it reports that and not the reason (tedious: "socket
-// hang up"). What it sends meanwhile is thrown away.
-func (a *arrival) awaitEnd() {
+// insists ends with a client that asked for encryption where there is none. It
+// leaves, and says itself why: where the connection just closes, it reports
+// that and not the reason. Or it logs in all the same, in clear text, as tedious
+// does and r2dbc-mssql did; that it was not to do is what it is told then.
+func (a *arrival) insists() error {
+	fault := LoginFailed("the connection string asks for encryption, which this door does not offer (client_tls: off): " +
+		"set Encrypt=False (encrypt=false) in it, or client_tls: optional in routes.yaml")
 	_ = a.raw.SetReadDeadline(time.Now().Add(lingerWait))
-	_, err := io.CopyN(io.Discard, a.raw, lingerBytes)
+	var told *Fault
+	err := a.readLogin()
+	switch {
+	case errors.As(err, &told):
+		return err
+	case err == nil:
+		a.login.Wipe()
+		a.Refuse(fault)
+		return fault
+	}
+	_, err = io.CopyN(io.Discard, a.raw, lingerBytes)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		endWriting(a.raw)
 	}
+	return errors.New("client leaves: " + fault.Message)
 }

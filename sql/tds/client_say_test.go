@@ -149,7 +149,11 @@ func TestRefusalTakesTwoSecondsAtMost(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				conn, recorded, door := enter(t)
 				_ = recorded.SetDeadline(time.Now().Add(-time.Second)) // the login used it up
-				go client(conn)
+				left := make(chan struct{})
+				go func() {
+					client(conn)
+					close(left)
+				}()
 				start := time.Now()
 				door.Refuse(tds.LoginFailed("no"))
 				if took := time.Since(start); took != 2*time.Second {
@@ -158,6 +162,7 @@ func TestRefusalTakesTwoSecondsAtMost(t *testing.T) {
 				if got := recorded.what(); got[len(got)-1] != "close" {
 					t.Errorf("door did %q, want the close last", got)
 				}
+				<-left
 			})
 		})
 	}

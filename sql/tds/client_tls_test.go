@@ -122,6 +122,23 @@ func TestClientThatInsistsOnEncryptionClosesFirst(t *testing.T) {
 	})
 }
 
+// tedious logs in though it asked for encryption and there is none.
+func TestLoginInClearTextAfterAskingForEncryptionIsRefused(t *testing.T) {
+	conn, result := arrive(t, tds.Front{})
+	send(t, conn, append(preloginOf(1), login7(t, nil)...))
+	if got := answered(t, conn); got != 2 {
+		t.Errorf("answer = %d, want 2", got)
+	}
+	if got := readError(t, conn, false); got.number != 18456 || !strings.Contains(got.message, "set Encrypt=False") {
+		t.Errorf("error = %+v, want 18456 that says what to set", got)
+	}
+	conn.Close()
+	var fault *tds.Fault
+	if a := <-result; !errors.As(a.err, &fault) || a.client != nil {
+		t.Errorf("Accept = %v, %v, want the fault that the client was told", a.client, a.err)
+	}
+}
+
 // strict is a client's TLS of TDS 8.0.
 func strict(pool *x509.CertPool, change func(c *tls.Config)) *tls.Config {
 	c := &tls.Config{RootCAs: pool, ServerName: "Orders.database.windows.net", NextProtos: []string{"tds/8.0"}}
