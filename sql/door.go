@@ -219,7 +219,7 @@ func (s *Server) take(d *door, conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	s.wg.Go(func() { ss.serve(ctx) })
+	s.wg.Go(func() { ss.serve(ctx, set) })
 }
 
 // say warns of the door, at most once a minute.

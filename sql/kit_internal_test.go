@@ -134,13 +134,14 @@ func (d *driver) say(line string) string {
 	return strings.TrimSpace(answer)
 }
 
-// enter logs in from loopback, or fails the test.
+// enter logs in from loopback, and waits until that was recorded.
 func (r *rig) enter(addr string, h hello) *driver {
 	r.Helper()
 	d := r.dial(addr, "127.0.0.1:5000")
 	if answer := d.login(h); answer != "welcome" {
 		r.Fatalf("login = %q, want welcome", answer)
 	}
+	synctest.Wait()
 	return d
 }
 

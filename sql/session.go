@@ -86,17 +86,13 @@ func (ss *session) finished() {
 	}
 }
 
-// serve is all of a session. It ends with the client, with the server, or when
-// ctx does.
-func (ss *session) serve(ctx context.Context) {
+// serve is all of a session, whose client is taken as set says. It ends with the
+// client, with the server, or when ctx does.
+func (ss *session) serve(ctx context.Context, set *setting) {
 	defer ss.srv.leave(ss)
 	defer ss.close()
 	defer ss.contain()
 	ss.record.ID, ss.record.Start, ss.record.Remote = sessionID(), time.Now(), remoteOf(ss.conn)
-	set := ss.door.set.Load()
-	if set == nil {
-		return
-	}
 	ss.record.Name = set.sql.Name
 	login, done := context.WithTimeout(ctx, set.loginTimeout())
 	defer done()
