@@ -24,9 +24,6 @@ const (
 	// renewalPause is how long a key is not renewed again for a refusal that may
 	// have nothing to do with the token: a missing database user looks the same.
 	renewalPause = time.Minute
-	// reloginPause is how long a session whose token is near its end does not try
-	// again after a login that failed.
-	reloginPause = 30 * time.Second
 )
 
 // logIn decides what the client gets, and gets it: the caller, its place, the
@@ -257,10 +254,7 @@ func (ss *session) course() course {
 		return c
 	}
 	c.over = func() bool { return !time.Now().Before(ss.grant.Load().Expires) }
-	c.due = func() bool {
-		now, end := time.Now(), ss.grant.Load().Expires
-		return !now.Before(end) || !now.Before(end.Add(-skew)) && now.UnixNano() >= ss.retryAt.Load()
-	}
+	c.due = func() bool { return !time.Now().Before(ss.grant.Load().Expires.Add(-skew)) }
 	c.login = func(ctx context.Context) (upstream, error) { return ss.again(ctx, t.server) }
 	return c
 }
@@ -317,7 +311,6 @@ func (ss *session) again(ctx context.Context, server routes.Authority) (u upstre
 // relogged hears what became of a login again.
 func (ss *session) relogged(result string, err error) {
 	if result != "success" {
-		ss.retryAt.Store(time.Now().Add(reloginPause).UnixNano())
 		cause := ""
 		if err != nil {
 			cause = printable(err.Error(), maxCause)

@@ -220,8 +220,7 @@ func TestSessionsLogInAgainBeforeTheirTokenEnds(t *testing.T) {
 			{2 * time.Minute, nil, "token-2"},                                                // by force: the cache had the old one
 			{54 * time.Minute, nil, "token-2"},                                               // 1 h 50
 			{2 * time.Minute, func() { r.tokens.renewErr = tokens.ErrSameToken }, "token-2"}, // kept
-			{29 * time.Second, func() { r.tokens.renewErr = nil }, "token-2"},                // and left in peace
-			{2 * time.Second, nil, "token-3"},
+			{time.Second, func() { r.tokens.renewErr = nil }, "token-3"},
 			{time.Hour, func() { r.tokens.renewErr, r.tokens.err = errors.New("down"), errors.New("down") }, ""}, // past its end
 		}
 		for n, s := range steps {

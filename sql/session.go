@@ -49,9 +49,8 @@ type session struct {
 	unfinished bool     // it counts among the door's handshakes that are not done
 	told       bool     // what became of the login was recorded
 
-	caller  *routes.Caller               // nil for anybody; set before it is seated
-	grant   atomic.Pointer[tokens.Token] // that the session is logged in with
-	retryAt atomic.Int64                 // before then no login again is tried, Unix time in ns
+	caller *routes.Caller               // nil for anybody; set before it is seated
+	grant  atomic.Pointer[tokens.Token] // that the session is logged in with
 
 	relay  relay // nil until the login is done; guarded by Server.mu
 	seated bool  // guarded by Server.mu

@@ -123,7 +123,8 @@ func (e *loginError) Unwrap() error { return e.err }
 // course is how a session goes on after its login.
 type course struct {
 	// due tells whether the token is near its end, over whether it is past it.
-	// nil due: never.
+	// nil due: never. How long a session is left in peace after a login that
+	// failed is for the relay to know.
 	due, over func() bool
 	login     func(ctx context.Context) (upstream, error)
 	maxAge    time.Duration // 0: no limit
