@@ -12,7 +12,7 @@ func sqlFields() []Field {
 		{Section: "sql", Key: "dial", Type: "host:port", Default: "the server itself", Doc: "Where to dial instead, such as a private endpoint or a tunnel. The certificate is checked for the server's name."},
 		{Section: "sql", Key: "upstream_tls", Type: "mandatory, strict", Default: "mandatory", Doc: "Towards the server: TLS inside TDS 7.4, or TDS 8.0, whose first byte is TLS. There is no connection without."},
 		{Section: "sql", Key: "tls", Type: "mapping", Doc: "Whom to trust for the servers.", As: "sql.tls"},
-		{Section: "sql", Key: "redirect_suffixes", Type: "list of suffixes", Default: "those of Azure SQL, Synapse and Fabric", Doc: "Where a server may redirect the login to, with the token: all below a suffix that begins with a dot, or an exact name. The server's own domain is always among them."},
+		{Section: "sql", Key: "redirect_suffixes", Type: "list of suffixes", Default: "the server's own domain, and those of Azure SQL, Synapse and Fabric", Doc: "Where a server may redirect the login to, with the token: all below a suffix that begins with a dot, or an exact name. The list takes the default's place."},
 		{Section: "sql", Key: "credential", Type: "name", Default: "default, else the only one", Doc: "Whose token."},
 		{Section: "sql", Key: "scope", Type: "text", Default: "Azure SQL's in the credential's cloud, such as `https://database.windows.net//.default`", Doc: "Sent as it stands: the audience ends in a slash. Needed where the credential is not of Entra."},
 		{Section: "sql", Key: "callers", Type: "list of names", Default: "any named caller", Doc: "Who may log in: the user is the caller's name and the password its API key, or the peer's uid is its own."},

@@ -28,8 +28,9 @@ type SQL struct {
 	Dial    string // host:port to dial in the server's place; "" for none
 	Strict  bool   // upstream_tls: strict, TDS 8.0
 	CAFile  string // of tls: a PEM bundle that alone is trusted for the servers; "" for the system's roots
-	// RedirectSuffixes bound where the servers may send the gateway: names
-	// below them, each beginning with a dot, or exact names; nil: the defaults.
+	// RedirectSuffixes bound where the servers may send the gateway, apart from
+	// themselves: names below them, each beginning with a dot, or exact names;
+	// nil: the server's own domain, and Azure's.
 	RedirectSuffixes []string
 
 	Credential *Credential

@@ -158,7 +158,7 @@ func (p *parser) redirects(m *mapping) []string {
 	}
 	list := m.list("redirect_suffixes")
 	if len(list) == 0 {
-		p.refuse(e.at, finding{"names no suffix", "write one such as .database.windows.net, or leave the key out for Azure's own; each server's own domain is always among them"})
+		p.refuse(e.at, finding{"names no suffix", "write one such as .database.windows.net, or leave the key out for the server's own domain and Azure's"})
 	}
 	var out []string
 	for _, x := range list {

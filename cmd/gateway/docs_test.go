@@ -10,7 +10,7 @@ import (
 )
 
 // TestYAMLInTheDocumentsIsTaken reads every YAML block of the documents as a
-// routes.yaml. A block that begins with credentials:, callers: or routes: is one part of
+// routes.yaml. A block that begins with credentials:, callers:, routes: or sql: is one part of
 // a file and is completed; any other must be whole.
 func TestYAMLInTheDocumentsIsTaken(t *testing.T) {
 	root := filepath.Join("..", "..")
@@ -60,7 +60,7 @@ func completed(block string) string {
 		return "version: 1\n" + block + "\nroutes:\n  - name: example\n    hosts: [api.contoso.com]\n    scope: api://example/.default\n    credential: " + name + "\n"
 	case strings.HasPrefix(block, "callers:\n"):
 		return "version: 1\n" + block + "\nroutes:\n  - preset: graph\n"
-	case strings.HasPrefix(block, "routes:\n"):
+	case strings.HasPrefix(block, "routes:\n"), strings.HasPrefix(block, "sql:\n"):
 		return "version: 1\n" + block + "\n"
 	}
 	return block
