@@ -154,6 +154,8 @@ func valueSchema(f Field) object {
 		return object{"type": "object", "additionalProperties": text}
 	case strings.HasPrefix(f.Type, "list") && f.Of != "":
 		return object{"type": "array", "minItems": 1, "items": ref(f.Of)}
+	case strings.HasPrefix(f.Type, "list") && f.Section == "sql":
+		return object{"type": "array", "minItems": 1, "items": text}
 	case strings.HasPrefix(f.Type, "list"):
 		return object{"type": "array", "items": text}
 	case f.Type == "bool":
@@ -163,7 +165,7 @@ func valueSchema(f Field) object {
 	case f.Type == "duration":
 		return or(object{"type": "string", "pattern": `^([0-9.]+(h|m|s|ms|us|µs|ns))+$`})
 	case f.Type == "duration or off":
-		return or(object{"type": []string{"string", "integer", "boolean"}, "pattern": `^(([0-9.]+(h|m|s|ms|us|µs|ns))+|0|off|false)$`})
+		return object{"anyOf": []any{object{"type": "string", "pattern": `^(([0-9.]+(h|m|s|ms|us|µs|ns))+|0|off|false)$`}, object{"enum": []any{0, false}}, ref("variable")}}
 	case f.Type == "size":
 		return or(object{"type": []string{"string", "integer"}, "pattern": `^[0-9]+ *([KMG]iB|[kMG]B|B)?$`})
 	}

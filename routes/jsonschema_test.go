@@ -180,6 +180,17 @@ func TestTheSchemaRefusesWhatNoFileMayHold(t *testing.T) {
 		"an egress that is none":   "version: 1\nroutes: [{preset: graph}]\negress: {default: allow}",
 		"an egress as one word":    "version: 1\nroutes: [{preset: graph}]\negress: {allow: a.b}",
 		"interception of nowhere":  "version: 1\nroutes: [{preset: graph}]\nintercept: {}",
+		"a database of no server":  "version: 1\nsql: [{name: a, listen: '127.0.0.1:1'}]",
+		"two ways to a server":     "version: 1\nsql: [{name: a, listen: '127.0.0.1:1', server: a.b, servers: [c.d]}]",
+		"an empty list of servers": "version: 1\nsql: [{name: a, listen: '127.0.0.1:1', servers: []}]",
+		"a door without address":   "version: 1\nsql: [{name: a, server: a.b}]",
+		"a door without name":      "version: 1\nsql: [{listen: '127.0.0.1:1', server: a.b}]",
+		"another kind of database": "version: 1\nsql: [{name: a, kind: postgres, listen: '127.0.0.1:1', server: a.b}]",
+		"no doors":                 "version: 1\nsql: []",
+		"a door's unknown key":     "version: 1\nsql: [{name: a, listen: '127.0.0.1:1', server: a.b, identity: default}]",
+		"TLS of no known mode":     "version: 1\nsql: [{name: a, listen: '127.0.0.1:1', server: a.b, client_tls: maybe}]",
+		"an age without unit":      "version: 1\nsql: [{name: a, listen: '127.0.0.1:1', server: a.b, max_session_age: 5}]",
+		"relogin as a word":        "version: 1\nsql: [{name: a, listen: '127.0.0.1:1', server: a.b, relogin: 'off'}]",
 	} {
 		if schema.Validate(asJSON(t, text)) == nil {
 			t.Errorf("the schema takes %s", name)

@@ -182,6 +182,8 @@ func (p *parser) lintHosts(r *Route, m *mapping, a *api, scopeSaid bool) {
 				once("cloud", where, finding{fmt.Sprintf("%s belongs to the cloud %s, and the credential's cloud is %s", h.Host, home, cloud), "name a credential with cloud: " + home})
 			}
 		case len(owners) == 0:
+		case owners[0].kind == "sql":
+			once("kind", where, finding{h.Host + " is not reached by HTTP, but by a database's own protocol", "remove the route, and name it as server of a door under sql:; docs/sql.md"})
 		case owners[0].kind != "":
 			once("kind", where, finding{h.Host + " is not reached by HTTP", "remove the route; gateway presets says how " + owners[0].name + " is reached"})
 		default:
