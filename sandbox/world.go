@@ -5,8 +5,9 @@
 // Around a [World] tests put what else identities come from and tokens go to:
 // hosts with managed identities ([StartHost]), the token proxy of AKS identity
 // bindings ([StartBinding]), platforms that hand out ID tokens
-// ([StartPlatform]), APIs with manners of their own ([StartAPI]); and, with or
-// without a World, an OAuth2 server that is not Entra ([StartOAuth]).
+// ([StartPlatform]), APIs with manners of their own ([StartAPI]), a strict SQL
+// server ([StartSQL]); and, with or without a World, an OAuth2 server that is
+// not Entra ([StartOAuth]).
 //
 // What they speak is the real wire: request and error shapes are those of
 // Microsoft's services, credentials and tokens are verified for real, and all
@@ -69,7 +70,7 @@ type World struct {
 	secret string
 
 	mu     sync.Mutex // guards guests
-	guests []*server  // started later, to be closed with the World
+	guests []guest    // started later, to be closed with the World
 }
 
 // Start opens three listeners on loopback, port 0, and fills them with a
@@ -170,8 +171,11 @@ func (w *World) FederatedToken(sub, aud string, ttl time.Duration) (string, erro
 // clocks it is how a test lets a token expire without waiting.
 func (w *World) Skew(d time.Duration) { w.clock.skew.Store(int64(d)) }
 
+// A guest is a server that is closed with the World.
+type guest interface{ close() }
+
 // join has s closed with the World.
-func (w *World) join(s *server) {
+func (w *World) join(s guest) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.guests = append(w.guests, s)
