@@ -167,6 +167,54 @@ func TestReadyMadeTokenIsTakenAndForgotten(t *testing.T) {
 	}
 }
 
+// spied keeps what its reader read into.
+type spied struct {
+	net.Conn
+	buffers [][]byte
+}
+
+func (s *spied) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	s.buffers = append(s.buffers, b[:n])
+	return n, err
+}
+
+func TestLoginIsOverwrittenWhereItWasReadTo(t *testing.T) {
+	secret := scrambled("pässword")
+	for _, size := range []int{8, 6000} { // of one packet, of two
+		whole := login7(t, func(l *tds.Login) { l.Features = []tds.Feature{{ID: 1, Data: make([]byte, size)}} })
+		if !bytes.Contains(whole, secret) {
+			t.Fatal("no password in LOGIN7")
+		}
+		conn, server := net.Pipe()
+		defer conn.Close()
+		spy := &spied{Conn: server}
+		result := take(t.Context(), spy, tds.Front{})
+		send(t, conn, preloginOf(2))
+		answered(t, conn)
+		if err := tds.WriteMessage(conn, tds.Header{Type: tds.Login7}, whole[8:], 4096); err != nil {
+			t.Fatal(err)
+		}
+		if got := welcomed(t, result).Login().Password.String(); got != "pässword" {
+			t.Errorf("password = %q", got)
+		}
+		for _, b := range spy.buffers {
+			if bytes.Contains(b, secret) {
+				t.Errorf("a buffer of a login of %d bytes still holds the password", len(whole))
+			}
+		}
+	}
+}
+
+// scrambled is a password as LOGIN7 has it (MS-TDS 2.2.6.4).
+func scrambled(password string) []byte {
+	b := bytes.Clone(tds.NewUTF16(password))
+	for i, c := range b {
+		b[i] = (c<<4 | c>>4) ^ 0xa5
+	}
+	return b
+}
+
 func TestLoginThatCannotBeReadIsAnswered(t *testing.T) {
 	long := make([]byte, 0, 160<<10)
 	for range 40 {

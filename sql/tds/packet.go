@@ -127,14 +127,25 @@ func ReadMessage(r io.Reader, limit int, types ...PacketType) (Header, []byte, e
 			return Header{}, nil, fmt.Errorf("%w: more than %d bytes", ErrTooLong, limit)
 		}
 		start := len(payload)
-		payload = slices.Grow(payload, size)[:start+size]
+		payload = grow(payload, size)[:start+size]
 		if _, err := io.ReadFull(r, payload[start:]); err != nil {
+			clear(payload)
 			return Header{}, nil, unexpected(err)
 		}
 		if h.Status&EOM != 0 {
 			return first, payload, nil
 		}
 	}
+}
+
+// grow is slices.Grow that leaves nothing behind: a LOGIN7 holds a password.
+func grow(b []byte, n int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	grown := append(make([]byte, 0, max(len(b)+n, 2*cap(b))), b...)
+	clear(b)
+	return grown
 }
 
 // maxEmptyPackets is how many packets of a message may hold nothing.
