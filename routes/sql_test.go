@@ -115,6 +115,31 @@ func TestTwoDoorsCannotListenAtOneAddress(t *testing.T) {
 	}
 }
 
+// Aliases could make any number of doors and servers of a short file.
+func TestDoorsAndTheirServersAreBounded(t *testing.T) {
+	many := func(n int, form string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, form, i)
+		}
+		return b.String()
+	}
+	for what, src := range map[string]string{
+		"names more than 1000 doors":  "sql:\n" + many(1001, "  - {name: d%d, listen: '127.0.0.1:0', scope: sql, server: a.corp.example}\n"),
+		"has more than 256 entries":   "sql:\n  - {name: a, listen: '127.0.0.1:0', scope: sql, servers: [" + many(257, "s%d.corp.example, ") + "]}\n",
+		"has more than 256 entries\n": "sql:\n  - {name: a, listen: '127.0.0.1:0', scope: sql, server: a.corp.example, redirect_suffixes: [" + many(257, ".s%d.example, ") + "]}\n",
+	} {
+		_, err := routes.Parse("routes.yaml", []byte(idp+src), nil)
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("Parse() = %v, want a mistake that %s", err, what)
+		}
+	}
+	table := sqlTable(t, "", many(1000, "  - {name: d%d, listen: '127.0.0.1:0', scope: sql, server: a.corp.example}\n"))
+	if len(table.SQL) != 1000 {
+		t.Errorf("%d doors, want 1000", len(table.SQL))
+	}
+}
+
 func TestVariablesOfADoorAreNeverRepeated(t *testing.T) {
 	const hidden = "s3cr3t-from-the-environment!"
 	env := func(string) (string, bool) { return hidden, true }

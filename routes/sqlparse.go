@@ -9,6 +9,8 @@ import (
 
 // Bounds of the keys of a SQL door.
 const (
+	maxDoors        = 1000
+	maxServers      = 256 // of one door, and its suffixes; an alias can give them to every door
 	maxSessions     = 100_000
 	maxDatabase     = 128 // characters of a database's name (MS-TDS §2.2.6.4)
 	maxAppSuffix    = 64  // of the 128 of AppName, so that the app's own name is left
@@ -26,6 +28,10 @@ func (p *parser) sql(m *mapping, t *Table) {
 	list := m.list("sql")
 	if len(list) == 0 {
 		p.refuse(e.at, finding{"names no door", "write one, such as {name: orders-db, listen: 127.0.0.1:1433, server: orders-srv.database.windows.net}, or leave the section out"})
+	}
+	if len(list) > maxDoors {
+		p.refuse(e.at, finding{fmt.Sprintf("names more than %d doors", maxDoors), "let one door lead to several servers, or run several gateways"})
+		return
 	}
 	names := map[string]string{}
 	for _, r := range t.Routes {

@@ -29,6 +29,7 @@ func (p *parser) sqlServers(d *SQL, m *mapping, where place) {
 		if len(list) == 0 {
 			p.refuse(e.at, finding{"names no server", "name one, such as orders-srv.database.windows.net"})
 		}
+		list = p.atMost(e, list, maxServers)
 		for _, x := range list {
 			a, ok := p.sqlServer(x, d)
 			switch {
@@ -160,6 +161,7 @@ func (p *parser) redirects(m *mapping) []string {
 	if len(list) == 0 {
 		p.refuse(e.at, finding{"names no suffix", "write one such as .database.windows.net, or leave the key out for the server's own domain and Azure's"})
 	}
+	list = p.atMost(e, list, maxServers)
 	var out []string
 	for _, x := range list {
 		s, ok := p.redirect(x)
@@ -172,6 +174,15 @@ func (p *parser) redirects(m *mapping) []string {
 		}
 	}
 	return out
+}
+
+// atMost is list, or nothing of one that is longer than n, which is refused.
+func (p *parser) atMost(e entry, list []entry, n int) []entry {
+	if len(list) <= n {
+		return list
+	}
+	p.refuse(e.at, finding{fmt.Sprintf("has more than %d entries", n), "make several doors"})
+	return nil
 }
 
 // redirect reads one suffix, with its dot, or an exact name. The token goes
