@@ -90,14 +90,10 @@ func (m *mssqlClient) passOn(e *loginError, hint string) {
 
 func (m *mssqlClient) login(ctx context.Context, t target, token secrets.Secret) (upstream, error) {
 	d := t.door
-	suffixes := d.RedirectSuffixes
-	if suffixes == nil {
-		suffixes = tds.DefaultRedirectSuffixes()
-	}
 	u, err := tds.Connect(ctx, tds.Target{
 		Host: t.server.Host, Port: t.server.Port, Dial: d.Dial, Strict: d.Strict, Roots: t.roots, Dialer: t.dialer,
 		Database: d.Database, ForceDatabase: d.ForceDatabase, ReadOnly: d.ReadOnly, AppNameSuffix: d.AppNameSuffix,
-		RedirectSuffixes: suffixes,
+		RedirectSuffixes: d.RedirectSuffixes,
 	}, m.c.Login(), m.c.Prelogin(), token)
 	if err != nil {
 		return nil, mssqlError(err)

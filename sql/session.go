@@ -144,7 +144,7 @@ func (ss *session) accept(ctx context.Context, set *setting) bool {
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		ss.tell(audit.LoginClientError, fmt.Sprintf("the client did not finish its login within %s: %v", patience, err))
 	default:
-		ss.tell(audit.LoginClientError, "the client broke off, or sent what is no login: "+err.Error())
+		ss.tell(audit.LoginClientError, err.Error())
 	}
 	return false
 }

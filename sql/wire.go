@@ -109,7 +109,7 @@ type loginError struct {
 	words  any   // the server's refusal as only the wire understands it; nil for none
 	text   string
 	number int32
-	remedy string // for the number; "" when nothing is known of it
+	remedy string // what to do next; "" when the wire knows nothing
 	// badToken: the server does not take the token; expired: for its age.
 	badToken, expired bool
 }
