@@ -165,7 +165,9 @@ func (row *loginJSON) noLogin(l login, err error, t tokens.Token) {
 		return
 	}
 	row.timings(why.Timings)
-	row.failed(string(why.Phase), errors.New(visible(why.Cause())), "")
+	// Server and phase are named already, unless it is where a redirect led.
+	cause := strings.TrimPrefix(why.Cause(), fmt.Sprintf("SQL server %s: %s: ", l.server, why.Phase))
+	row.failed(string(why.Phase), errors.New(visible(cause)), "")
 	row.Number = why.Number()
 	if isUnknownPrincipal(why) {
 		row.unknownPrincipal(l, t)

@@ -58,11 +58,14 @@ func TestCommands(t *testing.T) {
 			cluster := httptest.NewServer(http.HandlerFunc(kusto))
 			env.Defer(cluster.Close)
 			env.Setenv("KUSTO", cluster.URL)
+			if err := database(env, world); err != nil {
+				return err
+			}
 			return os.WriteFile(env.WorkDir+"/secret.txt", []byte(world.Secret()+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitfile": waitFile, "call": call, "trouble": trouble, "sed": replaceIn, "exits": exits, "mode": mode,
-			"terminate": terminate, "callas": callAs, "metric": metric,
+			"terminate": terminate, "callas": callAs, "metric": metric, "login": logInAs,
 		},
 	})
 }
@@ -212,9 +215,14 @@ func callOnce(addr, target, credential string) string {
 }
 
 func trouble(ts *testscript.TestScript, _ bool, args []string) {
-	world := ts.Value("world").(*sandbox.World)
+	world, db := ts.Value("world").(*sandbox.World), ts.Value("sql").(*sandbox.SQL)
 	if args[0] == "recover" {
 		world.Recover()
+		db.CreateUser(sandbox.ClientID)
+		db.Set(func(m *sandbox.SQLManners) { m.Refuse = nil })
+		return
+	}
+	if troubleSQL(db, args[0]) {
 		return
 	}
 	ts.Check(world.Trouble(args[0]))

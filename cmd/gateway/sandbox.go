@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -23,6 +25,7 @@ import (
 // sandboxFlags are the flags of sandbox.
 type sandboxFlags struct {
 	listen, admin string
+	sql           string // address of the SQL door; "": any port
 	fail          string
 	once          bool
 }
@@ -31,26 +34,27 @@ func newSandbox(s std) *cobra.Command {
 	var f sandboxFlags
 	cmd := &cobra.Command{
 		Use:   "sandbox",
-		Short: "Run everything at once on loopback: a small Entra, a small Graph, the gateway in front",
+		Short: "Run everything at once on loopback: a small Entra, a small Graph, a small SQL server, the gateway in front",
 		Long: `Runs everything at once on loopback, with no account needed: a small Entra, a
-small Graph that verifies its tokens, and the gateway in front of them. Prints
-lines to paste. Type the name of a trouble and Enter to see what it looks like:
-` + strings.Join(sandbox.Troubles(), ", ") + `; recover ends it.
+small Graph and a small SQL server that verify its tokens, and the gateway in front
+of them. Prints lines to paste. Type the name of a trouble and Enter to see what it looks like:
+` + strings.Join(troubles(), ", ") + `; recover ends it.
 
 --once runs a tour instead: it makes the calls itself, checks each step, and
 exits with 0 only if every one held.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.fail != "" && !slices.Contains(sandbox.Troubles(), f.fail) {
-				return fmt.Errorf("--fail %q: want one of %s", f.fail, strings.Join(sandbox.Troubles(), ", "))
+			if f.fail != "" && !slices.Contains(troubles(), f.fail) {
+				return fmt.Errorf("--fail %q: want one of %s", f.fail, strings.Join(troubles(), ", "))
 			}
 			return runSandbox(cmd.Context(), f, s)
 		},
 	}
 	cmd.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the proxy port")
 	cmd.Flags().StringVar(&f.admin, "admin", "127.0.0.1:8081", "address of the admin port")
-	cmd.Flags().StringVar(&f.fail, "fail", "", "begin in trouble: "+strings.Join(sandbox.Troubles(), ", "))
-	_ = cmd.RegisterFlagCompletionFunc("fail", cobra.FixedCompletions(sandbox.Troubles(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	cmd.Flags().StringVar(&f.sql, "sql", "127.0.0.1:0", "address of the SQL door")
+	cmd.Flags().StringVar(&f.fail, "fail", "", "begin in trouble: "+strings.Join(troubles(), ", "))
+	_ = cmd.RegisterFlagCompletionFunc("fail", cobra.FixedCompletions(troubles(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	cmd.Flags().BoolVar(&f.once, "once", false, "run the tour, check each step, and exit")
 	cmd.AddCommand(newApp(s))
 	return cmd
@@ -59,13 +63,16 @@ exits with 0 only if every one held.`,
 // scene is the sandbox with the gateway in front of it.
 type scene struct {
 	world   *sandbox.World
+	asked   asked        // of Entra
+	front   *sandbox.SQL // where logins go first
+	node    *sandbox.SQL // where it sends them
 	gateway *gateway
 	dir     string // of the scene's routes.yaml, removed in the end
 }
 
 func runSandbox(ctx context.Context, f sandboxFlags, s std) error {
 	if f.once {
-		f.listen, f.admin = "127.0.0.1:0", "127.0.0.1:0"
+		f.listen, f.admin, f.sql = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	}
 	interrupted, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -91,12 +98,17 @@ func newScene(f sandboxFlags, s std) (*scene, error) {
 	if sc.world, err = sandbox.Start(sandbox.Options{}); err != nil {
 		return nil, err
 	}
+	sc.world.Entra.Observe(sc.asked.note)
+	if err := sc.startSQL(); err != nil {
+		sc.close()
+		return nil, err
+	}
 	if sc.dir, err = os.MkdirTemp("", "gateway-sandbox-"); err != nil {
 		sc.close()
 		return nil, err
 	}
 	if f.fail != "" {
-		if err := sc.world.Trouble(f.fail); err != nil {
+		if err := sc.trouble(f.fail); err != nil {
 			sc.close()
 			return nil, err
 		}
@@ -124,11 +136,12 @@ routes:
     upstream: %s
 intercept: {ca_dir: ca}
 log: {debug_headers: true}
-`, f.listen, f.admin, sandbox.TenantDomain, sandbox.ClientID, sc.world.Entra.URL(), sc.world.Graph.URL())
+%s`, f.listen, f.admin, sandbox.TenantDomain, sandbox.ClientID, sc.world.Entra.URL(), sc.world.Graph.URL(), sc.sqlSection(cmp.Or(f.sql, "127.0.0.1:0")))
 	path := filepath.Join(sc.dir, "routes.yaml")
 	err := errors.Join(
 		os.WriteFile(path, []byte(text), 0o600),
-		os.WriteFile(filepath.Join(sc.dir, "client-secret"), []byte(sc.world.Secret()), 0o600))
+		os.WriteFile(filepath.Join(sc.dir, "client-secret"), []byte(sc.world.Secret()), 0o600),
+		os.WriteFile(filepath.Join(sc.dir, "sql-ca.pem"), slices.Concat(sc.front.CAPEM(), sc.node.CAPEM()), 0o600))
 	if err != nil {
 		return err
 	}
@@ -167,8 +180,8 @@ func (sc *scene) close() {
 // greet says what runs and what to try; trouble is the one that it begins with.
 func (sc *scene) greet(trouble string, s std) {
 	at, file := shown(sc.gateway.proxyL), filepath.Join(sc.dir, "routes.yaml")
-	fmt.Fprintf(s.err, `A small Entra, a small Graph and the gateway are running. Nothing you type below
-holds a token; the gateway adds it. Its routes.yaml is %s
+	fmt.Fprintf(s.err, `A small Entra, a small Graph, a small SQL server and the gateway are running. Nothing
+you type below holds a token; the gateway adds it. Its routes.yaml is %s
 
 Paste into another terminal:
 
@@ -179,14 +192,23 @@ Paste into another terminal:
   curl -s http://%s/graph/v1.0/reports/getOffice365ActiveUserDetail
   http_proxy=http://%s curl -si http://example.com/
   curl -s http://%s/readyz
+  %s
+  Server=%s;Database=%s;User Id=any;Password=any;Encrypt=False   (.NET and its like)
 
 Type a trouble and Enter to see what it looks like from the app's side:
   %s; recover ends it. Ctrl-C ends all.
 
-`, file, at, at, at, filepath.Join(sc.dir, "ca", "root.pem"), file, at, at, shown(sc.gateway.adminL), strings.Join(sandbox.Troubles(), ", "))
+`, file, at, at, at, filepath.Join(sc.dir, "ca", "root.pem"), file, at, at, shown(sc.gateway.adminL), sc.tsql(),
+		strings.Replace(sc.sqlAt(), ":", ",", 1), sceneDatabase, strings.Join(troubles(), ", "))
 	if trouble != "" {
-		fmt.Fprintln(s.err, difficulties()[trouble].lines(trouble, at))
+		fmt.Fprintln(s.err, sc.lines(trouble))
 	}
+}
+
+// tsql is how FreeTDS's client is sent to the SQL door.
+func (sc *scene) tsql() string {
+	host, port, _ := net.SplitHostPort(sc.sqlAt()) // a listener's own address
+	return fmt.Sprintf("tsql -H %s -p %s -U any -P any", host, port)
 }
 
 // obey makes the troubles that are typed. It ends with its input.
@@ -195,15 +217,15 @@ func (sc *scene) obey(in io.Reader, s std) {
 		switch word := strings.TrimSpace(lines.Text()); word {
 		case "":
 		case "recover":
-			sc.world.Recover()
+			sc.recover()
 			fmt.Fprintln(s.err, "recovered; the gateway asks again when its hold-off ends, or after gateway purge")
 		default:
-			if err := sc.world.Trouble(word); err != nil {
+			if err := sc.trouble(word); err != nil {
 				fmt.Fprintln(s.err, err)
 				continue
 			}
 			fmt.Fprintf(s.err, "%s  A token in hand hides troubles of the token endpoint; forget it by  gateway purge --admin %s\n",
-				difficulties()[word].lines(word, shown(sc.gateway.proxyL)), shown(sc.gateway.adminL))
+				sc.lines(word), shown(sc.gateway.adminL))
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,7 +130,7 @@ func remedied(a answered, aadsts int) error {
 	return nil
 }
 
-func tourSteps() []step { return append(goodSteps(), badSteps()...) }
+func tourSteps() []step { return slices.Concat(goodSteps(), sqlSteps(), badSteps()) }
 
 // goodSteps are what an app sees on good days, and does not see on others.
 func goodSteps() []step {
@@ -264,9 +265,10 @@ func (t *tourist) executed(ctx context.Context) error {
 	return people(body)
 }
 
-// counted compares what Entra and Graph saw since the start.
+// counted compares what Entra was asked for Graph, and what Graph saw, since the
+// start.
 func (t *tourist) counted(requests int) error {
-	if got := t.world.Entra.Requests(); got != requests {
+	if got := t.asked.of(graphScope); got != requests {
 		return fmt.Errorf("%d token requests, want %d", got, requests)
 	}
 	if bare := t.world.Graph.Counts().Bare; bare != 0 {

@@ -14,6 +14,7 @@ import (
 // it.
 type difficulty struct {
 	try    string // a path to ask for, on the reverse door
+	sql    bool   // tried by a login at the SQL door instead
 	expect string // what comes of it
 	then   string // what to do about it, or to look at
 	steps  []step // the tour of --fail
@@ -26,6 +27,7 @@ const usersPath = "/graph/v1.0/users"
 func difficulties() map[string]difficulty {
 	all := entraDifficulties()
 	maps.Copy(all, graphDifficulties())
+	maps.Copy(all, sqlDifficulties())
 	return all
 }
 
@@ -158,10 +160,14 @@ func noConsentSteps() []step {
 	}}}
 }
 
-// lines are what the greeting and the prompt say of the trouble; at is the
-// proxy's address.
-func (d difficulty) lines(name, at string) string {
-	return fmt.Sprintf("Trouble: %s\n  try     curl -si http://%s%s\n  expect  %s\n  then    %s\n", name, at, d.try, d.expect, d.then)
+// lines are what the greeting and the prompt say of the trouble.
+func (sc *scene) lines(name string) string {
+	d := difficulties()[name]
+	try := fmt.Sprintf("curl -si http://%s%s", shown(sc.gateway.proxyL), d.try)
+	if d.sql {
+		try = sc.tsql()
+	}
+	return fmt.Sprintf("Trouble: %s\n  try     %s\n  expect  %s\n  then    %s\n", name, try, d.expect, d.then)
 }
 
 // unavailable checks what an app sees while no token can be had for now.

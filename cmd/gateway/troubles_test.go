@@ -4,17 +4,15 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-
-	"github.com/seed-13b04e61/gateway/sandbox"
 )
 
 // TestEveryTroubleIsExplainedAndToured runs sandbox --once --fail for each
 // trouble that the sandbox knows.
 func TestEveryTroubleIsExplainedAndToured(t *testing.T) {
-	for _, name := range sandbox.Troubles() {
+	for _, name := range troubles() {
 		t.Run(name, func(t *testing.T) {
 			d, known := difficulties()[name]
-			if !known || d.try == "" || d.expect == "" || d.then == "" || len(d.steps) == 0 {
+			if !known || (d.try == "") != d.sql || d.expect == "" || d.then == "" || len(d.steps) == 0 {
 				t.Fatalf("difficulties()[%q] = %+v, want all of it", name, d)
 			}
 			var out, errs bytes.Buffer
@@ -46,10 +44,10 @@ func TestTheSandboxGreetsWithTheTroubleAndWhatToExpect(t *testing.T) {
 	}
 	defer sc.close()
 	sc.greet("throttle", std{&out, &errs})
-	sc.obey(strings.NewReader("\noutage\nnonsense\nrecover\n"), std{&out, &errs})
+	sc.obey(strings.NewReader("\noutage\nno-user\nnonsense\nrecover\n"), std{&out, &errs})
 	for _, want := range []string{
 		"Trouble: throttle", "/graph/v1.0/users", "expect  503 token_unavailable with Retry-After",
-		"Trouble: outage", `unknown trouble "nonsense"`, "recovered",
+		"Trouble: outage", "Trouble: no-user\n  try     tsql -H 127.0.0.1 -p ", `unknown trouble "nonsense"`, "recovered",
 	} {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("the sandbox does not say %q:\n%s", want, &errs)
