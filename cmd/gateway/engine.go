@@ -53,6 +53,7 @@ type engine struct {
 	changing sync.Mutex           // one reload at a time
 	follow   func(paths []string) // has changes of these files followed by a reload; nil: nobody watches
 	rooted   func()               // hears that ca has a new root, while changing is held; nil: nobody does
+	reopened func()               // hears that a reload may have changed SQL doors, while changing is held; nil: nobody does
 	rest     func()               // ends what keeps ca; nil without
 }
 

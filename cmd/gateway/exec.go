@@ -54,7 +54,8 @@ func newExec(s std) *cobra.Command {
 		Long: `Runs CMD beside a gateway of its own, by routes.yaml: a proxy that takes this
 program alone, a CA that lives as long, and the variables that have every common
 runtime use both (gateway env lists them). Variables that hold the gateway's own
-secrets are taken away.
+secrets are taken away. The SQL doors of routes.yaml stay shut here: a running
+gateway has them.
 
 Where routes.yaml names callers, --as says which of them the program is: its
 routes, tenants and limits hold.

@@ -184,18 +184,33 @@ func sqlTarget(l login, dialer tds.Dialer) (tds.Target, error) {
 		Database: d.Database, ForceDatabase: d.ForceDatabase, ReadOnly: d.ReadOnly, AppNameSuffix: d.AppNameSuffix,
 		RedirectSuffixes: d.RedirectSuffixes,
 	}
+	var err error
+	t.Roots, err = sqlRoots(d)
+	return t, err
+}
+
+// sqlRoots are whom d trusts for its servers, nil for the system's roots.
+func sqlRoots(d *routes.SQL) (*x509.CertPool, error) {
+	const enough = 1 << 20 // bytes
 	if d.CAFile == "" {
-		return t, nil
+		return nil, nil
+	}
+	info, err := os.Stat(d.CAFile)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("tls.ca_file: %w", err)
+	case !info.Mode().IsRegular() || info.Size() > enough:
+		return nil, fmt.Errorf("tls.ca_file: %s is no file of certificates", d.CAFile)
 	}
 	pem, err := os.ReadFile(d.CAFile)
 	if err != nil {
-		return t, fmt.Errorf("tls.ca_file: %w", err)
+		return nil, fmt.Errorf("tls.ca_file: %w", err)
 	}
-	t.Roots = x509.NewCertPool()
-	if !t.Roots.AppendCertsFromPEM(pem) {
-		return t, fmt.Errorf("tls.ca_file: %s holds no certificate", d.CAFile)
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("tls.ca_file: %s holds no certificate", d.CAFile)
 	}
-	return t, nil
+	return roots, nil
 }
 
 // checkOptions and checkLogin are those of a small client that wants nothing

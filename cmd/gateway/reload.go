@@ -50,6 +50,9 @@ func (e *engine) Reload() admin.Reloaded {
 	}
 	notices := append(e.apply(table), e.keepTrail(table)...)
 	notices = append(notices, doors.commit()...)
+	if e.reopened != nil {
+		e.reopened()
+	}
 	if !reflect.DeepEqual(before.Listen, table.Listen) {
 		notices = append(notices, notice{text: needsRestart})
 	}
@@ -63,7 +66,7 @@ func (e *engine) Reload() admin.Reloaded {
 	}
 	e.metrics.Reloaded(true)
 	e.broken.Store(false)
-	e.log.Info("routes.yaml is in force", "routes", len(table.Routes))
+	e.log.Info("routes.yaml is in force", "routes", len(table.Routes), "sql_doors", len(table.SQL))
 	e.warm()
 	return done
 }

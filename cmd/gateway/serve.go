@@ -83,7 +83,7 @@ func serve(ctx context.Context, f serveFlags, s std) error {
 	}
 	d := doors{Listen: l, anonymous: f.anonymous, delay: f.drainDelay}
 	if d.delay < 0 {
-		d.delay = defaultDelay(l.Proxy, l.Admin, l.Health)
+		d.delay = defaultDelay(addresses(l, file.Table())...)
 	}
 	if err := d.mayServe(file.Table()); err != nil {
 		return fmt.Errorf("refusing to start: %w", err)
@@ -104,13 +104,22 @@ func serve(ctx context.Context, f serveFlags, s std) error {
 		return err
 	}
 	if f.readyFile != "" {
-		if err := g.writeReady(f.readyFile); err != nil {
+		if err := g.keepReady(f.readyFile); err != nil {
 			return err
 		}
 		defer os.Remove(f.readyFile)
 	}
 	g.greet(s)
 	return g.run(ctx, o)
+}
+
+// addresses are where the doors of l and of t's section sql listen.
+func addresses(l routes.Listen, t *routes.Table) []string {
+	all := []string{l.Proxy, l.Admin, l.Health}
+	for _, d := range t.SQL {
+		all = append(all, d.Listen)
+	}
+	return all
 }
 
 // mayServe refuses doors that strangers could walk in by.
@@ -246,6 +255,18 @@ func (g *gateway) Close() {
 	}
 	g.closeWatch()
 	g.engine.Close()
+}
+
+// keepReady writes the ready file, and again when a reload opens other doors.
+func (g *gateway) keepReady(path string) error {
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	g.reopened = func() {
+		if err := g.writeReady(path); err != nil {
+			g.log.Error("the ready file tells of doors before the reload", "cause", err.Error())
+		}
+	}
+	return g.writeReady(path)
 }
 
 // writeReady tells a script that all doors are open, and where.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ func newSQLDoors(e *engine) *sqlDoors {
 	s := &sqlDoors{ca: e.ca, selfMade: sync.OnceValues(certs.SelfMade), pairs: map[pairFiles]*certs.Pair{}}
 	s.server = sql.New(sql.Config{
 		Tokens: e.store, Identifier: e.callers, Recorder: audit.SessionRecorders{e.log, e.metrics, e.trail}, Log: e.log,
-		Listen: listen, Certificate: s.certificate, Counted: e.metrics.SQLCounted,
+		Listen: listenSQL, Certificate: s.certificate, Counted: e.metrics.SQLCounted,
 	})
 	return s
 }
@@ -101,6 +102,17 @@ func (s *sqlDoors) reread() (notices []notice) {
 	return notices
 }
 
+// show puts certificates in force, beside those that are or in their place.
+func (s *sqlDoors) show(pairs map[pairFiles]*certs.Pair, beside bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := maps.Clone(pairs)
+	if beside {
+		maps.Copy(next, s.pairs)
+	}
+	s.pairs = next
+}
+
 // ending warns of certificates of doors that end soon.
 func ending(pairs map[pairFiles]*certs.Pair) (notices []notice) {
 	for files, p := range pairs {
@@ -133,12 +145,11 @@ func (e *engine) openSQL(table *routes.Table) (sqlChange, error) {
 	}
 	commit, undo, err := e.sql.server.Open(table)
 	if err != nil {
-		return sqlChange{}, err
+		return sqlChange{}, placed(table, err)
 	}
 	return sqlChange{undo: undo, commit: func() []notice {
-		e.sql.mu.Lock()
-		e.sql.pairs = pairs
-		e.sql.mu.Unlock()
+		e.sql.show(pairs, true) // doors are still those of the table before
+		defer e.sql.show(pairs, false)
 		notices := ending(pairs)
 		for _, err := range commit(e.gate.Load(), e.hop.dialer()) {
 			notices = append(notices, notice{text: err.Error(), remedy: "put the file in place; it is read again at once", alarm: true})
@@ -146,6 +157,36 @@ func (e *engine) openSQL(table *routes.Table) (sqlChange, error) {
 		e.forbidOwn()
 		return notices
 	}}, nil
+}
+
+// listenError is why the SQL door with that address cannot be opened.
+type listenError struct {
+	addr string
+	err  error
+}
+
+func (e *listenError) Error() string { return e.err.Error() }
+func (e *listenError) Unwrap() error { return e.err }
+
+func listenSQL(addr string) (net.Listener, error) {
+	l, err := listen(addr)
+	if err != nil {
+		return nil, &listenError{addr, err}
+	}
+	return l, nil
+}
+
+// placed adds the line of the door that cannot be opened.
+func placed(table *routes.Table, err error) error {
+	var failed *listenError
+	if errors.As(err, &failed) {
+		for _, d := range table.SQL {
+			if d.Listen == failed.addr {
+				return fmt.Errorf("%s:%d: %w", table.Name, d.Line, err)
+			}
+		}
+	}
+	return err
 }
 
 // forbidOwn keeps calls and logins from leading back to the gateway's own doors.
@@ -157,15 +198,20 @@ func (e *engine) forbidOwn() {
 	e.hop.forbid(own)
 }
 
-// lookAtDoors tells beforehand what serve would say of the certificates of SQL
-// doors, which may be somewhere else yet.
+// lookAtDoors tells beforehand what serve would say of the files of SQL doors,
+// which may be somewhere else yet.
 func lookAtDoors(table *routes.Table) (notices []notice) {
 	for i, d := range table.SQL {
-		if d.CertificateFile == "" {
-			continue
+		if d.CertificateFile != "" {
+			if _, err := openPair(table, i); err != nil {
+				notices = append(notices, notice{text: err.Error(), remedy: "serve refuses to start until this is mended", alarm: true})
+			}
 		}
-		if _, err := openPair(table, i); err != nil {
-			notices = append(notices, notice{text: err.Error(), remedy: "serve refuses to start until this is mended", alarm: true})
+		if _, err := sqlRoots(d); err != nil {
+			notices = append(notices, notice{
+				text:   fmt.Sprintf("%s:%d: sql[%d].%v", table.Name, d.Line, i, err),
+				remedy: "put the CA's certificates there, as PEM; until then the door refuses its logins", alarm: true,
+			})
 		}
 	}
 	return notices
@@ -269,10 +315,10 @@ func connectionString(t *routes.Table, d *routes.SQL, addr string) string {
 // drainSQL lets the sessions of the SQL doors end, each at a moment when its
 // client loses nothing, and cuts off what has not when ctx ends.
 func (g *gateway) drainSQL(ctx context.Context) error {
-	err := g.sql.server.Drain(ctx)
-	if err != nil {
-		g.log.Warn("SQL sessions were cut off", "after", g.patience.String(), "cause", err.Error(),
-			"remedy", "none if their clients keep connections without ever resetting or resting them; else see which statements take so long")
+	if g.sql.server.Drain(ctx) == nil {
+		return nil
 	}
-	return err
+	g.log.Warn("SQL sessions were cut off", "after", g.patience.String(),
+		"remedy", "none if their clients keep connections without ever resetting or resting them; else see which statements take so long")
+	return fmt.Errorf("SQL sessions were still under way after %s and were cut off", g.patience)
 }
