@@ -192,13 +192,14 @@ Paste into another terminal:
   curl -s http://%s/graph/v1.0/reports/getOffice365ActiveUserDetail
   http_proxy=http://%s curl -si http://example.com/
   curl -s http://%s/readyz
+  gateway check --live --config %s
   %s
   Server=%s;Database=%s;User Id=any;Password=any;Encrypt=False   (.NET and its like)
 
 Type a trouble and Enter to see what it looks like from the app's side:
   %s; recover ends it. Ctrl-C ends all.
 
-`, file, at, at, at, filepath.Join(sc.dir, "ca", "root.pem"), file, at, at, shown(sc.gateway.adminL), sc.tsql(),
+`, file, at, at, at, filepath.Join(sc.dir, "ca", "root.pem"), file, at, at, shown(sc.gateway.adminL), file, sc.tsql(),
 		strings.Replace(sc.sqlAt(), ":", ",", 1), sceneDatabase, strings.Join(troubles(), ", "))
 	if trouble != "" {
 		fmt.Fprintln(s.err, sc.lines(trouble))
