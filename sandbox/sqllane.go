@@ -145,8 +145,11 @@ func (l *sqlLane) answer(p sqlPacket) error {
 		return r.out.finish()
 	}
 	l.session.srv.counts.requests.Add(1)
-	m := &sqlMessage{lane: l, kind: p.kind, packet: p}
-	if p.status&(sqlReset|sqlResetSkipTran) != 0 {
+	m := &sqlMessage{lane: l, kind: p.kind, packet: p, resets: p.status & (sqlReset | sqlResetSkipTran)}
+	if m.resets != 0 {
+		if p.kind == sqlBulkType {
+			l.session.srv.violate("2.2.3.1.2: a reset bit on a bulk load")
+		}
 		if err := l.session.reset(r, p.status&sqlResetSkipTran != 0); err != nil {
 			m.discard()
 			l.settle()
@@ -180,6 +183,7 @@ type sqlMessage struct {
 	lane    *sqlLane
 	kind    byte
 	packet  sqlPacket
+	resets  byte // the first packet's reset bits
 	ignored bool // the client took it back with its last packet
 	broken  error
 }
@@ -201,8 +205,9 @@ func (m *sqlMessage) Read(b []byte) (int, error) {
 		case p.kind != m.kind:
 			m.lane.session.srv.violate("2.2.3.1.1: a packet of type %#02x within a message of type %#02x", p.kind, m.kind)
 			m.broken = errSQLFraming
-		case p.status&(sqlReset|sqlResetSkipTran) != 0:
-			m.lane.session.srv.violate("2.2.3.1.2: a reset bit on a packet that is not the first of its message")
+		case p.status&(sqlReset|sqlResetSkipTran)&^m.resets != 0:
+			// Drivers repeat the first packet's bits, which is not forbidden.
+			m.lane.session.srv.violate("2.2.3.1.2: a reset bit that the first packet of its message does not have")
 		}
 		m.packet = p
 	}

@@ -182,6 +182,16 @@ func (p *sqlParser) source() (sqlSource, error) {
 	}, nil
 }
 
+// nothing is the source of a SELECT without FROM: one row without columns.
+func nothing(*sqlEnv) ([]sqlColumn, sqlRows, int64, error) {
+	row := []sqlDatum{}
+	return nil, func() []sqlDatum {
+		r := row
+		row = nil
+		return r
+	}, 0, nil
+}
+
 // numbers is the table of n from 1 on, and with a width of pad, so many
 // characters: rows are made as they are sent.
 func numbers(args []sqlExpr) sqlSource {
@@ -243,18 +253,11 @@ func (q *sqlQuery) run(e *sqlEnv) error {
 
 // open opens the source, filtered and in order.
 func (q *sqlQuery) open(e *sqlEnv) ([]sqlColumn, sqlRows, int64, error) {
-	if q.from == nil {
-		once := [][]sqlDatum{{}}
-		return nil, func() []sqlDatum {
-			if len(once) == 0 {
-				return nil
-			}
-			row := once[0]
-			once = nil
-			return row
-		}, 0, nil
+	from := q.from
+	if from == nil {
+		from = nothing
 	}
-	columns, rows, extra, err := q.from(e)
+	columns, rows, extra, err := from(e)
 	if err != nil || (q.where == nil && q.order == nil) {
 		return columns, rows, extra, err
 	}
