@@ -109,36 +109,18 @@ func mssqlError(err error) *loginError {
 	}
 	e := &loginError{
 		facts: facts{phases: phasesOf(failed.Timings)}, phase: string(failed.Phase), server: failed.Server, hops: failed.Hops,
-		err: failed.Err, text: failed.Error(),
+		err: failed.Err, text: failed.Cause(), remedy: failed.Remedy(),
 	}
 	if len(failed.Refused) == 0 {
 		e.err = cmp.Or(e.err, err)
 		return e
 	}
 	e.err, e.words, e.number = nil, failed.Tokens, failed.Number()
-	e.remedy = mssqlRemedy(e.number)
 	for _, said := range failed.Refused {
 		e.badToken = e.badToken || said.Number == tds.NumberLoginFailed
 		e.expired = e.expired || said.Number == tds.NumberLoginFailed && strings.Contains(said.Message, "Token is expired")
 	}
 	return e
-}
-
-// mssqlRemedy is what to do about the errors that Azure SQL refuses logins with.
-func mssqlRemedy(number int32) string {
-	switch number {
-	case tds.NumberLoginFailed:
-		return "the application is no user of this database, or the token's scope is another's; gateway check --live prints the CREATE USER statement that is missing"
-	case 40615:
-		return "the server's firewall refuses this address: add it there, or use a private endpoint"
-	case 40532, 40531:
-		return "the server does not know itself by this name: correct server of the door"
-	case 4060:
-		return "the database does not exist, or the application is no user of it: correct database, or run gateway check --live"
-	case tds.NumberUnavailable:
-		return "the database is paused or moving: drivers that try again get in; if it lasts, see the database's health in Azure"
-	}
-	return ""
 }
 
 func phasesOf(timings []tds.Timing) map[string]time.Duration {
