@@ -178,18 +178,23 @@ func (r *sqlRequest) fail(err error, command uint16) {
 	r.failed = true
 }
 
-// finish ends the reply, as the attention wants it if one has come.
+// finish ends the reply. If an attention has interrupted it, what was begun ends
+// as a message of its own, and the acknowledgement is the next one: tedious, for
+// one, waits for both.
 func (r *sqlRequest) finish() error {
 	interrupted := r.lane.settle()
-	if interrupted {
-		r.flushDone(doneMore)
-		r.out.b = append(r.out.b, done(tokDone, doneAttn, 0, 0)...)
-	} else {
-		if r.pending == nil && !r.proc {
-			r.pending = done(tokDone, 0, 0, 0)
-		}
-		r.flushDone(0)
+	switch {
+	case r.pending != nil:
+	case interrupted:
+		r.pending = done(tokDone, doneError, 0, 0)
+	default:
+		r.pending = done(tokDone, 0, 0, 0)
 	}
+	r.flushDone(0)
+	if err := r.out.finish(); err != nil || !interrupted {
+		return err
+	}
+	r.out.b = append(r.out.b, done(tokDone, doneAttn, 0, 0)...)
 	return r.out.finish()
 }
 
