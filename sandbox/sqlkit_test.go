@@ -44,7 +44,10 @@ func sqlConnector(t testing.TB, s *sandbox.SQL, encrypt, extra string, token fun
 	if err := os.WriteFile(file, s.CAPEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := mssql.NewAccessTokenConnector("sqlserver://"+s.Addr()+"?database=d1&encrypt="+encrypt+"&certificate="+url.QueryEscape(file)+
+	if !strings.Contains(extra, "&database=") {
+		extra += "&database=d1"
+	}
+	c, err := mssql.NewAccessTokenConnector("sqlserver://"+s.Addr()+"?encrypt="+encrypt+"&certificate="+url.QueryEscape(file)+
 		"&app+name=tester&workstation+id=h1&dial+timeout=20"+extra, token)
 	if err != nil {
 		t.Fatal(err)
