@@ -161,7 +161,7 @@ func TestATokenThatTheServerHoldsExpiredIsRenewedBeforeAnyDriverReadsOfIt(t *tes
 			if out := f.who(t, r, "any", "any"); steps(out)["who"] != sqlPrincipal {
 				t.Errorf("it prints %s", tail(out, 2000))
 			}
-			if logins := f.far.Logins(); len(logins) != 2 || logins[0].TokenID == logins[1].TokenID {
+			if logins := f.far.Logins(); len(logins) < 2 || logins[0].TokenID == logins[1].TokenID || logins[1].Error != 0 {
 				t.Errorf("%d logins, want a second one with another token", len(logins))
 			}
 		})
@@ -269,20 +269,9 @@ func TestADrainLosesNoRequest(t *testing.T) {
 	}
 }
 
-// freeAddress is one where nobody listens now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func TestReloadsOpenAndCloseDoorsAndSessionsLiveOn(t *testing.T) {
 	t.Parallel()
-	first, second := freeAddress(t), freeAddress(t)
+	first, second := freePort(t), freePort(t)
 	setup := sqlSetup{listen: first}
 	f := newSQLField(t, setup)
 	config := f.config(setup)
