@@ -134,6 +134,7 @@ func (j *journey) dial(ctx context.Context, addr string) (net.Conn, error) {
 // comes first, else it starts inside PRELOGIN. No byte of the login is sent
 // outside of it.
 func (j *journey) enter(ctx context.Context, raw net.Conn, h hop) (u *Upstream, routing *Routing, err error) {
+	raw = readAhead(raw)
 	conf := &tls.Config{
 		ServerName: h.host, RootCAs: j.target.Roots, MinVersion: tls.VersionTLS12,
 		DynamicRecordSizingDisabled: true, // SQL Server wants a packet in one record
