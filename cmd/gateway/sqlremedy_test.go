@@ -1,6 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
 	"strings"
 	"testing"
 
@@ -90,6 +95,31 @@ func TestTheConnectionStringFitsTheDoor(t *testing.T) {
 		test.door.Servers = server
 		if got := connectionString(test.table, &test.door, test.addr); got != test.want {
 			t.Errorf("%s: connectionString = %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+func TestALoginThatHeldIsNoFailureWhateverTheServerSaysNext(t *testing.T) {
+	for name, test := range map[string]struct {
+		rows  [][]string
+		err   error
+		ok    bool
+		wants string
+	}{
+		"who we are":     {[][]string{{"app@tenant", "orders", "Microsoft SQL Azure\n\tsecond line"}}, nil, true, ": user app@tenant, database orders, Microsoft SQL Azure\n"},
+		"nothing":        {nil, nil, true, ": logged in\n"},
+		"another row":    {[][]string{{"1"}}, nil, true, "is no such row"},
+		"an error":       {nil, &tds.ServerError{Number: 50000, State: 1, Message: "no\x1b[31m"}, true, "is not read: error 50000"},
+		"another type":   {nil, errors.New("column 1 is of type 0xf1, which is not read here"), true, "column 1 is of type 0xf1"},
+		"an end":         {nil, io.ErrUnexpectedEOF, false, ": query: unexpected EOF\n"},
+		"a reset":        {nil, &net.OpError{Op: "read", Err: os.ErrClosed}, false, "answers no query"},
+		"silence":        {nil, context.DeadlineExceeded, false, "answers no query"},
+		"an interrupted": {nil, context.Canceled, false, "answers no query"},
+	} {
+		row := loginJSON{Door: "d", Server: "s:1433"}
+		row.identified(test.rows, test.err)
+		if text := row.String(); row.OK != test.ok || !strings.Contains(text, test.wants) || strings.Contains(text, "\x1b") {
+			t.Errorf("%s: ok %t, printed %q, want %t and %q in it", name, row.OK, text, test.ok, test.wants)
 		}
 	}
 }
