@@ -171,6 +171,11 @@ func TestSQLServerHoldsABadLoginAgainstTheClient(t *testing.T) {
 		}},
 		{"echo", "fFedAuthEcho is 0", login(func(_ *rawConn, l *rawLogin7) { l.echo = false })},
 		{"nonce unasked", "no NONCEOPT", login(func(_ *rawConn, l *rawLogin7) { l.nonce = make([]byte, 32) })},
+		{"another nonce", "is not that of PRELOGIN's answer", func(c *rawConn, token string) {
+			c.prelogin(func(o map[byte][]byte) { o[7] = make([]byte, 32) })
+			c.nonce = make([]byte, 32)
+			c.login(rawLogin(token, c.echo))
+		}},
 		{"odd token", "FEDAUTH's token has", login(func(_ *rawConn, l *rawLogin7) { l.tokenSize = -1 })},
 		{"token too long", "FEDAUTH's token has", login(func(_ *rawConn, l *rawLogin7) { l.tokenSize = 2 })},
 		{"feature twice", "twice", login(func(_ *rawConn, l *rawLogin7) { l.features = []byte{10, 1, 0, 0, 0, 1, 10, 1, 0, 0, 0, 1} })},
