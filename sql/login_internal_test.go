@@ -206,6 +206,24 @@ func TestTroubleWithServersIsNamedAndTransient(t *testing.T) {
 	}
 }
 
+func TestServerThatSendsTheTokenBackIsNoTroubleToTryAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.wire.login = func(context.Context, target, string) (facts, error) {
+			err := fmt.Errorf("%w: at length", errReflected)
+			return facts{}, &loginError{phase: "login", server: "node.example:1433", err: err, text: err.Error()}
+		}
+		r.use(tableOf(doorOf("orders", at)))
+		answer := r.dial(at, "127.0.0.1:5000").login(hello{})
+		if !strings.HasPrefix(answer, "no 18456 ") || !strings.Contains(answer, "contained the token") {
+			t.Errorf("answer = %q, want 18456 and what the server did", answer)
+		}
+		if got := r.last(); got.Result != audit.LoginReflected || r.tokens.renewals > 0 {
+			t.Errorf("record %+v after %d renewals, want token_reflected after none", got, r.tokens.renewals)
+		}
+	})
+}
+
 func TestSessionsLogInAgainBeforeTheirTokenEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

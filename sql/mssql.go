@@ -113,6 +113,9 @@ func mssqlError(err error) *loginError {
 	}
 	if len(failed.Refused) == 0 {
 		e.err = cmp.Or(e.err, err)
+		if errors.Is(e.err, tds.ErrReflected) {
+			e.err = fmt.Errorf("%w: %w", errReflected, e.err)
+		}
 		return e
 	}
 	e.err, e.words, e.number = nil, failed.Tokens, failed.Number()

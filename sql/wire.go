@@ -33,6 +33,9 @@ type front struct {
 // errSilent is wrapped when a client left before it sent a byte.
 var errSilent = errors.New("client left without a byte")
 
+// errReflected is wrapped by the error of a login whose answer held the token.
+var errReflected = errors.New("the server's answer contained our token")
+
 // toldError is why the wire does not serve a client, which it was told in so many
 // words.
 type toldError struct {

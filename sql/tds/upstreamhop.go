@@ -201,12 +201,18 @@ func (j *journey) negotiate(conn net.Conn) (agreed, error) {
 
 // present sends the login and reads what the server makes of it.
 func (j *journey) present(conn net.Conn, h hop, a agreed) (*Upstream, *Routing, error) {
-	if err := j.send(conn, h, a); err != nil {
+	sent, err := j.send(conn, h, a)
+	defer sent.wipe()
+	if err != nil {
 		return nil, nil, err
 	}
 	header, payload, err := ReadMessage(conn, MaxAnswerBytes, Reply)
 	if err != nil {
 		return nil, nil, err
+	}
+	if sent.within(payload) { // a client must not see it, nor the log
+		clear(payload)
+		return nil, nil, ErrReflected
 	}
 	answer, err := judge(payload)
 	if err != nil || answer.routing != nil {
@@ -218,19 +224,20 @@ func (j *journey) present(conn net.Conn, h hop, a agreed) (*Upstream, *Routing, 
 	}, nil, nil
 }
 
-// send sends LOGIN7. What held the token is wiped, sent or not.
-func (j *journey) send(conn net.Conn, h hop, a agreed) error {
+// send sends LOGIN7, and returns by what to know the token again. What held it
+// is wiped, sent or not.
+func (j *journey) send(conn net.Conn, h hop, a agreed) (needle, error) {
 	fedAuth := FedAuth(j.token, a.echo, a.nonce)
 	defer clear(fedAuth.Data)
 	payload, err := j.rewritten(h, fedAuth).Bytes()
 	if err != nil {
-		return fmt.Errorf("LOGIN7: %w", err)
+		return needle{}, fmt.Errorf("LOGIN7: %w", err)
 	}
 	defer clear(payload)
 	if len(payload) > MaxLoginBytes {
-		return fmt.Errorf("LOGIN7 of %d bytes: %w", len(payload), ErrTooLong)
+		return needle{}, fmt.Errorf("LOGIN7 of %d bytes: %w", len(payload), ErrTooLong)
 	}
-	return writePackets(conn, payload)
+	return needleOf(fedAuth), writePackets(conn, payload)
 }
 
 // writePackets writes a LOGIN7: packets of 4096 bytes, the last one shorter, each
