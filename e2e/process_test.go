@@ -57,7 +57,8 @@ type setup struct {
 // gateway is a running process of the built binary.
 type gateway struct {
 	dir, config  string
-	proxy, admin string // addresses
+	proxy, admin string            // addresses
+	sql          map[string]string // addresses of SQL doors, by name
 	stdout       transcript
 	stderr       transcript
 	cmd          *exec.Cmd
@@ -98,7 +99,10 @@ func start(t testing.TB, s setup) *gateway {
 			t.Logf("gateway's stderr:\n%s\ngateway's stdout, the end:\n%s", &g.stderr, tail(g.stdout.String(), 6000))
 		}
 	})
-	var doors struct{ Proxy, Admin string }
+	var doors struct {
+		Proxy, Admin string
+		SQL          map[string]string
+	}
 	eventually(t, "the doors are open", func() bool {
 		select {
 		case <-g.exited:
@@ -108,7 +112,7 @@ func start(t testing.TB, s setup) *gateway {
 		b, err := os.ReadFile(ready)
 		return err == nil && json.Unmarshal(b, &doors) == nil
 	})
-	g.proxy, g.admin = doors.Proxy, doors.Admin
+	g.proxy, g.admin, g.sql = doors.Proxy, doors.Admin, doors.SQL
 	return g
 }
 
