@@ -23,7 +23,7 @@ func (mssql) accept(ctx context.Context, conn net.Conn, f front) (client, error)
 	if !ok {
 		mode = tds.TLSRequired
 	}
-	c, err := tds.Accept(ctx, conn, tds.Front{TLS: mode, Passwords: f.passwords, Plain: f.plain, Certificate: f.certificate})
+	c, err := tds.Accept(ctx, conn, tds.Front{TLS: mode, Passwords: f.passwords, Plain: f.plain, Certificate: f.certificate, Session: f.session})
 	var fault *tds.Fault
 	switch {
 	case errors.As(err, &fault):

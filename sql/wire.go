@@ -28,6 +28,8 @@ type front struct {
 	passwords, plain bool
 	// certificate is what clients are shown; nil with ClientTLSOff.
 	certificate func(serverName string) (*tls.Certificate, error)
+	// session leads from what the client is told to the log.
+	session string
 }
 
 // errSilent is wrapped when a client left before it sent a byte.

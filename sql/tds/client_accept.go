@@ -172,7 +172,7 @@ func (a *arrival) takeLogin() error {
 		return err
 	}
 	if fault := a.unfit(); fault != nil {
-		a.Refuse(fault)
+		a.decline(fault)
 		a.login.Wipe()
 		return fault
 	}
@@ -200,7 +200,7 @@ func (a *arrival) readLogin() error {
 // malformed tells the client that its LOGIN7 cannot be read.
 func (a *arrival) malformed(err error) error {
 	fault := LoginFailed("the gateway cannot read this client's LOGIN7: " + err.Error())
-	a.Refuse(fault)
+	a.decline(fault)
 	return fault
 }
 
@@ -212,7 +212,7 @@ func (a *arrival) ancient() error {
 	}
 	defer a.login.Wipe()
 	fault := a.tooOld()
-	a.Refuse(fault)
+	a.decline(fault)
 	return fault
 }
 
@@ -244,7 +244,7 @@ func (a *arrival) insists() error {
 		return err
 	case err == nil:
 		a.login.Wipe()
-		a.Refuse(fault)
+		a.decline(fault)
 		return fault
 	}
 	_, err = io.CopyN(io.Discard, a.raw, lingerBytes)

@@ -84,7 +84,7 @@ func TestOldClientsAreToldWhatToSet(t *testing.T) {
 		{"7.4 without PRELOGIN", false, login7(t, nil), false, "7.4 without PRELOGIN"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conn, result := arrive(t, tds.Front{})
+			conn, result := arrive(t, tds.Front{Session: "5e55"})
 			if c.prelogin {
 				send(t, conn, preloginOf(2))
 				answered(t, conn)
@@ -101,8 +101,8 @@ func TestOldClientsAreToldWhatToSet(t *testing.T) {
 			}
 			conn.Close()
 			var fault *tds.Fault
-			if a := <-result; !errors.As(a.err, &fault) || fault.Message != got.message {
-				t.Errorf("Accept = %v, want the fault that the client was told", a.err)
+			if a := <-result; !errors.As(a.err, &fault) || "gateway: "+fault.Message+" (session 5e55)" != got.message {
+				t.Errorf("Accept = %v, want the fault that the client was told, which was %q", a.err, got.message)
 			}
 		})
 	}
