@@ -55,7 +55,7 @@ type SQLOptions struct {
 //
 //   - SELECT of literals, @variables, @@globals, functions (SUSER_SNAME, DB_NAME,
 //     APP_NAME, HOST_NAME, LEN, DATALENGTH, REPLICATE, …), CAST and CONVERT
-//     between numbers and texts, + - * / %, COUNT, SUM, MIN and MAX, with TOP,
+//     between numbers, texts and dates, + - * / % (decimals become floats by it), COUNT, SUM, MIN and MAX, with TOP,
 //     WHERE and ORDER BY, FROM one table or numbers(ROWS[, WIDTH]), which has n
 //     and, with a width, pad, made while they are sent;
 //   - CREATE, DROP and TRUNCATE TABLE, INSERT, UPDATE, DELETE, INSERT BULK. Names
