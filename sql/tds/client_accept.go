@@ -188,6 +188,9 @@ func (a *arrival) readLogin() error {
 	switch {
 	case errors.Is(err, ErrTooLong):
 		return a.malformed(err)
+	case isTimeout(err):
+		a.Refuse(Unavailable("the gateway waited for the rest of this client's LOGIN7 in vain"))
+		return a.left("client's LOGIN7", err)
 	case err != nil:
 		return a.left("client's LOGIN7", err)
 	}
