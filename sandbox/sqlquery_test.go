@@ -245,6 +245,26 @@ func TestSQLServerPreparesStatementsAndCallsProcedures(t *testing.T) {
 	if err := stmt.Close(); err != nil {
 		t.Fatal(err)
 	}
+	// What SqlClient asks before a bulk load, in its own words.
+	rows, err := c.QueryContext(t.Context(), "CREATE TABLE #t (a int, b nvarchar(9)) exec tempdb..sp_tablecollations_100 N'.[#t]'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for rows.Next() {
+		var id int
+		var name string
+		var raw []byte
+		var collation sql.NullString
+		if err := rows.Scan(&id, &name, &raw, &collation); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, fmt.Sprintf("%d %s %d %s", id, name, len(raw), collation.String))
+	}
+	rows.Close()
+	if want := []string{"1 a 0 ", "2 b 5 SQL_Latin1_General_CP1_CI_AS"}; !slices.Equal(names, want) {
+		t.Errorf("collations = %q, want %q", names, want)
+	}
 	out := int64(5)
 	var status mssql.ReturnStatus
 	if _, err := db.ExecContext(t.Context(), "echo", sql.Named("a", sql.Out{Dest: &out, In: true}), &status); err != nil || out != 5 || status != 0 {

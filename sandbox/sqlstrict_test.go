@@ -258,6 +258,13 @@ func TestSQLServerHoldsBadRequestsAgainstTheClient(t *testing.T) {
 		return binary.LittleEndian.AppendUint32(b, outstanding)
 	}
 	batch := func(text string) []byte { return append(header(0, 1), utf16le(text)...) }
+	load := func(rows []byte) func(*rawConn, string) {
+		return in(func(c *rawConn) {
+			c.send(1, batch("CREATE TABLE #t (a int) INSERT BULK #t (a int)"))
+			_, _, _ = c.receive()
+			c.send(7, append([]byte{0x81, 1, 0, 0, 0, 0, 0, 9, 0, 0x26, 4, 1, 'a', 0}, rows...))
+		})
+	}
 	each(t, []client{
 		{"right", "", in(func(c *rawConn) { c.send(1, batch("SELECT 1")) })},
 		{"many packets", "", in(func(c *rawConn) { c.send(1, batch("SELECT 1 --"+strings.Repeat("x", 10_000))) })},
@@ -298,6 +305,9 @@ func TestSQLServerHoldsBadRequestsAgainstTheClient(t *testing.T) {
 			c.packet(1, 0, b[:4088])
 			c.packet(1, 9, b[4088:])
 		})},
+		{"a bulk load without DONE, as of FreeTDS", "", load([]byte{0xd1, 4, 1, 0, 0, 0})},
+		{"a bulk load with half a row", "cannot be read", load([]byte{0xd1, 4, 1})},
+		{"a bulk load with another token", "token 0xaa in a bulk load", load([]byte{0xaa})},
 		{"bulk unannounced", "no INSERT BULK has announced", in(func(c *rawConn) { c.send(7, make([]byte, 20)) })},
 		{"bad call", "a call that cannot be read", in(func(c *rawConn) { c.send(3, append(header(0, 1), 0xff, 0xff, 99, 0)) })},
 		{"attention with a payload", "an attention of 2 bytes", in(func(c *rawConn) { c.send(6, []byte{1, 2}) })},
