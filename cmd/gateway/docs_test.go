@@ -11,7 +11,7 @@ import (
 
 // TestYAMLInTheDocumentsIsTaken reads every YAML block of the documents as a
 // routes.yaml. A block that begins with credentials:, callers:, routes: or sql: is one part of
-// a file and is completed; any other must be whole.
+// a file and is completed; any other must be whole. YAML for other programs is marked yml.
 func TestYAMLInTheDocumentsIsTaken(t *testing.T) {
 	root := filepath.Join("..", "..")
 	files := []string{filepath.Join(root, "README.md")}
