@@ -97,6 +97,10 @@ echo "$count client checks passed"
 need=()
 for tool in squid openssl git slowhttptest; do command -v "$tool" >/dev/null || need+=("$tool"); done
 /usr/bin/python3 -c 'import requests, httpx, aiohttp' 2>/dev/null || need+=(python3-requests python3-httpx python3-aiohttp)
+# Drivers of SQL Server.
+/usr/bin/python3 -c 'import pymssql, pytds' 2>/dev/null || need+=(python3-pymssql python3-tds)
+command -v tsql >/dev/null || need+=(freetds-bin)
+command -v mcs >/dev/null || need+=(mono-mcs mono-runtime libmono-system-data4.0-cil libmono-i18n-west4.0-cil)
 if [ ${#need[@]} -gt 0 ]; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null

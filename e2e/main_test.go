@@ -39,7 +39,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	for _, name := range []string{"curl", "wget", "node", "java", "openssl", "git", "slowhttptest"} {
+	for _, name := range []string{"curl", "wget", "node", "java", "openssl", "git", "slowhttptest", "tsql", "mcs", "mono"} {
 		if _, err := exec.LookPath(name); err != nil {
 			fmt.Fprintf(os.Stderr, "%v; run make clients\n", err)
 			return 1
