@@ -112,7 +112,7 @@ func mssqlError(err error) *loginError {
 		err: failed.Err, text: failed.Cause(), remedy: failed.Remedy(),
 	}
 	if len(failed.Refused) == 0 {
-		e.err = cmp.Or(e.err, err)
+		e.err, e.lasting = cmp.Or(e.err, err), errors.Is(err, tds.ErrNoMARS)
 		if errors.Is(e.err, tds.ErrReflected) {
 			e.err = fmt.Errorf("%w: %w", errReflected, e.err)
 		}

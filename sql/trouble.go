@@ -134,6 +134,9 @@ func serverTrouble(e *loginError) *refusal {
 		r.result, r.detail = audit.LoginUpstreamBroken, "the login at the server failed: "+printable(e.err.Error(), maxCause)
 		r.remedy = "see that server of the door is what its kind says"
 	}
+	if e.lasting {
+		r.kind = permanent
+	}
 	if e.remedy != "" { // the wire knows more of it
 		r.remedy = e.remedy
 	}

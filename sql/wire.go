@@ -117,6 +117,7 @@ type loginError struct {
 	remedy string // what to do next; "" when the wire knows nothing
 	// badToken: the server does not take the token; expired: for its age.
 	badToken, expired bool
+	lasting           bool // the same login would fail again
 }
 
 // Error names the server and the reason, and no secret.

@@ -109,7 +109,7 @@ func (e *LoginError) explain() (reason, remedy string) {
 		return e.Err.Error(), "the gateway sends no token in clear text; turn on encryption at the server, or use upstream_tls: strict if it takes TDS 8.0 only"
 	case errors.Is(e.Err, ErrReflected):
 		return e.Err.Error(), "the server echoes what it is sent: have its operator mend it, and see that server of the entry is what it should be"
-	case errors.Is(e.Err, errNoMARS):
+	case errors.Is(e.Err, ErrNoMARS):
 		return e.Err.Error(), "take MultipleActiveResultSets (MARS) out of the client's connection string"
 	case errors.Is(e.Err, context.Canceled):
 		return "the login was given up", ""

@@ -173,8 +173,9 @@ func (j *journey) enter(ctx context.Context, raw net.Conn, h hop) (u *Upstream, 
 // left: the token would be readable, or all after it.
 var errNoEncryption = errors.New("the server does not encrypt the connection")
 
-// errNoMARS is MARS asked for by the client and refused by the server.
-var errNoMARS = errors.New("the server does not support MARS")
+// ErrNoMARS is wrapped when the client asked for MARS and the server refused: the
+// client was answered already, so that the session cannot go on without.
+var ErrNoMARS = errors.New("the server does not support MARS")
 
 // negotiate exchanges PRELOGIN with the server.
 func (j *journey) negotiate(conn net.Conn) (agreed, error) {
@@ -193,7 +194,7 @@ func (j *journey) negotiate(conn net.Conn) (agreed, error) {
 		return agreed{}, errNoEncryption
 	}
 	if j.mars && !reply.MARS() {
-		return agreed{}, errNoMARS
+		return agreed{}, ErrNoMARS
 	}
 	required, _ := reply.Get(OptFedAuthRequired)
 	return agreed{echo: len(required) == 1 && required[0] == 1, nonce: copied(reply, OptNonce, nonceBytes)}, nil
