@@ -40,7 +40,7 @@ func TestTheFirewallsAddressIsNamedInTheRuleToAdd(t *testing.T) {
 	l := login{&routes.SQL{Name: "d", Credential: &routes.Credential{}}, routes.Authority{Host: "orders-srv.database.windows.net", Port: 1433}}
 	for text, want := range map[string]string{
 		"Client with IP address '203.0.113.7' is not allowed":  "--server orders-srv --name gateway --start-ip-address 203.0.113.7 --end-ip-address 203.0.113.7",
-		"Client with IP address '2001:db8::1' is not allowed.": "--start-ip-address 2001:db8::1 ",
+		"Client with IP address '2001:db8::1' is not allowed.": "az sql server ipv6-firewall-rule create --resource-group GROUP --server orders-srv --name gateway --start-ipv6-address 2001:db8::1 --end-ipv6-address 2001:db8::1",
 		"Client is not allowed":                                "--start-ip-address ADDRESS ",
 	} {
 		why := &tds.LoginError{Phase: tds.PhaseLogin, Refused: []*tds.ServerError{{Number: numberFirewall, Message: text}}}
