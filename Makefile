@@ -41,6 +41,8 @@ generate: ## the reference in docs/reference, from the code
 bench: ## benchmarks, the gateway beside a bare ReverseProxy and goproxy in one run
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./gate ./tokens ./bench
 	cd bench/tunnel && $(GO) run .
+	$(GO) run ./bench/sql
+	$(GO) test -run '^$$' -bench Login -benchtime 200x ./sql
 
 fuzz: ## every fuzz target for FUZZTIME each
 	./.ci/fuzz.sh $(FUZZTIME)

@@ -35,6 +35,7 @@ type Readiness struct {
 type Reloaded struct {
 	OK       bool     `json:"ok"`
 	Routes   int      `json:"routes"`             // in the table now in force
+	SQL      int      `json:"sql,omitempty"`      // SQL doors in it
 	Mistakes string   `json:"mistakes,omitempty"` // as gateway check prints them
 	Warnings []string `json:"warnings,omitempty"`
 }

@@ -66,6 +66,7 @@ const (
 	LoginUpstreamTLS     LoginResult = "upstream_tls"
 	LoginUpstreamProxy   LoginResult = "upstream_proxy"    // the next hop refused
 	LoginUpstreamBroken  LoginResult = "upstream_protocol" // its answer is none that can be used
+	LoginReflected       LoginResult = "token_reflected"   // its answer contained our token
 	LoginUpstreamRefused LoginResult = "upstream_refused"  // in its own words
 	LoginTimeout         LoginResult = "timeout"
 	LoginDraining        LoginResult = "draining"
@@ -76,7 +77,8 @@ const (
 func LoginResults() []LoginResult {
 	return []LoginResult{LoginSuccess, LoginClientError, LoginUnsupported, LoginCallerUnknown, LoginCallerForbidden,
 		LoginRateLimited, LoginOverloaded, LoginServerUnknown, LoginTokenRefused, LoginTokenMissing, LoginUnreachable,
-		LoginUpstreamTLS, LoginUpstreamProxy, LoginUpstreamBroken, LoginUpstreamRefused, LoginTimeout, LoginDraining, LoginInternal}
+		LoginUpstreamTLS, LoginUpstreamProxy, LoginUpstreamBroken, LoginReflected,
+		LoginUpstreamRefused, LoginTimeout, LoginDraining, LoginInternal}
 }
 
 // SessionRecorder takes the records of sessions. It must not block and must not

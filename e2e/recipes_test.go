@@ -131,9 +131,12 @@ func follow(t *testing.T, doc string, r recipe) {
 // sectionOf is what stands below a heading of doc.
 func sectionOf(t *testing.T, doc, heading string) string {
 	t.Helper()
-	_, rest, ok := strings.Cut(doc, "# "+heading+"\n")
+	_, rest, ok := strings.Cut(doc, "\n## "+heading+"\n")
 	if !ok {
-		t.Fatalf("docs/callers.md has no section %q", heading)
+		_, rest, ok = strings.Cut(doc, "\n### "+heading+"\n")
+	}
+	if !ok {
+		t.Fatalf("the document has no section %q", heading)
 	}
 	section, _, _ := strings.Cut(rest, "\n## ")
 	section, _, _ = strings.Cut(section, "\n### ")

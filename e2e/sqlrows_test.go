@@ -38,7 +38,7 @@ func sqlRows() []sqlRow {
 	add(sqlRow{driver: "pymssql"}, "off", "request", "require")
 	add(sqlRow{driver: "pytds", with: map[string]string{"mars": "2001000 500500"}}, "off", "on")
 	add(sqlRow{driver: "pyodbc"}, "off", "request", "require")
-	add(sqlRow{driver: "SqlClient", with: map[string]string{"pool": "1", "mars": "2001000 500500"}}, "False", "True")
+	add(sqlRow{driver: "SqlClient", with: map[string]string{"bulk": "50001", "pool": "1", "mars": "2001000 500500"}}, "False", "True")
 	add(sqlRow{driver: "tsql", without: "echo rollback commit cancel after"}, "off", "request", "require")
 	add(sqlRow{driver: "bsqldb", without: "echo rollback commit cancel after"}, "off", "request", "require")
 	return all

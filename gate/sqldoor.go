@@ -83,14 +83,15 @@ func (g *Gate) SQL(ctx context.Context, d *routes.SQL, caller *routes.Caller) (t
 
 // proveSQL believes the password of a user who is a caller with keys, and no
 // other: a driver that insists on some user sends any, and then the owner of the
-// peer's socket decides. Whatever was shown in vain may be a guess.
+// peer's socket decides. A password that was shown in vain may be a guess, whoever
+// the user is: what counts against a source must not tell who is a caller.
 func (i *Identifier) proveSQL(r *roster, e *Evidence) (*routes.Caller, string, *doubt) {
 	s := shown{named: true, user: e.User, digest: sha256.Sum256([]byte(e.Password))}
 	if caller := r.keys.find(&s); caller != nil && e.Password != "" {
 		return caller, byAPIKey, nil
 	}
 	if _, keyed := r.keys.byName[e.User]; keyed {
-		return nil, "", &doubt{cause: fmt.Sprintf("the password shown is no API key of caller %q", e.User), guess: true}
+		return nil, "", &doubt{cause: fmt.Sprintf("the password shown is no API key of caller %q", e.User), guess: e.Password != ""}
 	}
 	cause := "the user shown is no caller with an API key"
 	if e.UID != nil && len(r.uids) > 0 {

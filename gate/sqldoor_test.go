@@ -113,6 +113,26 @@ func TestGuessersOfPasswordsAreHeldOffAndNobodyElseIs(t *testing.T) {
 	})
 }
 
+func TestCountingGuessesDoesNotTellWhoIsACaller(t *testing.T) {
+	for _, password := range []string{"", "x"} {
+		first := map[string]int{} // the first try that is held off, by user
+		for _, user := range []string{"reports", "backup", "nobody-knows"} {
+			synctest.Test(t, func(t *testing.T) {
+				i := inForce(t, nil, keyCaller("reports", "key-1"), uidCaller("backup", 1001))
+				for n := range 40 {
+					if got := identify(t, i, viaSQL(user, password)); got.code == gate.RateLimited {
+						first[user] = n
+						return
+					}
+				}
+			})
+		}
+		if first["reports"] != first["nobody-knows"] || first["backup"] != first["nobody-knows"] {
+			t.Errorf("with password %q held off after %v tries; want the same for whoever is named", password, first)
+		}
+	}
+}
+
 func TestAnybodyMayLogInWhereTheTableHasNoCallers(t *testing.T) {
 	i := gate.NewIdentifier(gate.IdentifierOptions{})
 	if got := identify(t, i, viaSQL("sa", "x")); got.code != gate.CallerUnknown || strings.Contains(got.refusal.Remedy, "Basic") {

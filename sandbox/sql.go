@@ -48,7 +48,28 @@ type SQLOptions struct {
 // It is an oracle first: whatever a client does against a MUST of MS-TDS that
 // can be seen from here is a violation, found in [SQL.Violations], even where a
 // real server would let it pass. What it can be told to do is in [SQLManners].
-// What it knows of T-SQL is little; [sqlBatch] lists it.
+//
+// It grants MARS, routes, resets sessions (and ends those whose token has
+// expired), and takes batches, procedure calls, transaction manager requests,
+// bulk loads and attentions. Of T-SQL it knows little:
+//
+//   - SELECT of literals, @variables, @@globals, functions (SUSER_SNAME, DB_NAME,
+//     APP_NAME, HOST_NAME, LEN, DATALENGTH, REPLICATE, …), CAST and CONVERT
+//     between numbers, texts and dates, + - * / % (decimals become floats by it), COUNT, SUM, MIN and MAX, with TOP,
+//     WHERE and ORDER BY, FROM one table or numbers(ROWS[, WIDTH]), which has n
+//     and, with a width, pad, made while they are sent;
+//   - CREATE, DROP and TRUNCATE TABLE, INSERT, UPDATE, DELETE, INSERT BULK. Names
+//     that begin with # are the session's, others everybody's and seen at once:
+//     there is no isolation, only undoing. Of a table no more than 16 MiB is
+//     held; rows beyond are counted;
+//   - BEGIN, COMMIT, ROLLBACK and SAVE TRAN, DECLARE, SET (options other than
+//     FMTONLY do nothing), USE, IF, BEGIN … END, PRINT, RAISERROR, THROW, WAITFOR
+//     DELAY, EXEC;
+//   - sp_executesql, sp_prepare, sp_prepexec, sp_execute, sp_unprepare,
+//     sp_reset_connection and echo, whose result is its parameters.
+//
+// There are no joins, groups, subqueries, constraints, indexes, identity columns
+// or cursors.
 type SQL struct {
 	opts     SQLOptions
 	world    *World

@@ -195,9 +195,13 @@ func (c *sqlConn) reply(b []byte) error {
 	return w.finish()
 }
 
-// drain closes in the order that lets the client read the answer first.
+// drain closes for writing and lets the client read the answer before it closes
+// the rest: a reset would overtake what was said.
 func (c *sqlConn) drain() {
 	_ = c.raw.SetDeadline(time.Now().Add(2 * time.Second))
+	if t, ok := c.wire.conn.(interface{ CloseWrite() error }); ok {
+		_ = t.CloseWrite()
+	}
 	_, _ = io.Copy(io.Discard, c.wire.conn)
 }
 

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -108,10 +110,16 @@ func (s *sqlSession) loadRows(in *sqlReader, load *sqlLoad) (int64, error) {
 	var count int64
 	for {
 		switch token := in.u8(); {
+		case errors.Is(in.err, io.EOF): // FreeTDS sends no DONE
+			in.err = nil
+			return count, nil
 		case in.err != nil:
 			return count, nil
 		case token >= tokDone: // DONE, and the end
-			in.take(12)
+			// SqlClient's has a count of four bytes, as before TDS 7.2.
+			if rest, err := io.ReadAll(io.LimitReader(in.r, 13)); err == nil && len(rest) != 8 && len(rest) != 12 {
+				s.srv.violate("2.2.6.1: a bulk load whose DONE has %d bytes", len(rest))
+			}
 			return count, nil
 		case token != tokRow:
 			in.err = fmt.Errorf("%w: token %#02x in a bulk load", errSQLFraming, token)

@@ -2,9 +2,7 @@ package sandbox
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 )
@@ -299,70 +297,4 @@ func namedType(name string, sizes []int) (sqlType, bool) {
 		return sqlType([]byte{id, byte(scale)}), scale >= 0 && scale <= 7
 	}
 	return "", false
-}
-
-// convertSQL makes d a value of type t: between numbers and texts; all else has
-// to be of t's kind already.
-func convertSQL(d sqlDatum, t sqlType, line int32) (sqlDatum, error) {
-	id := t.id()
-	switch {
-	case d.null:
-		return sqlNull(t), nil
-	case d.t == t:
-		return d, nil
-	case id == tyIntN || id == tyBitN:
-		if n, ok := d.integer(); ok {
-			return intOf(n, t, line)
-		}
-	case id == tyFltN:
-		if f, ok := d.float(); ok {
-			return floatOf(f, t), nil
-		}
-	case t.isText():
-		return fitted(textUTF16(d.string()), t), nil
-	case t.isChar():
-		if d.t.isChar() {
-			return fitted(d.data, t), nil
-		}
-		return fitted([]byte(d.string()), t), nil
-	case t.isBin():
-		return fitted(d.data, t), nil
-	case d.t.id() == id && (id == tyDecimalN || id == tyNumericN) && d.t[3] == t[3],
-		(d.t.id() == tyDecimalN || d.t.id() == tyNumericN) && (id == tyDecimalN || id == tyNumericN) && d.t[3] == t[3],
-		d.t.id() == id && len(d.t) == len(t) && (len(t) < 2 || d.t[1] == t[1]):
-		return sqlDatum{t: t, data: d.data}, nil
-	case id == tyDecimalN || id == tyNumericN:
-		if n, ok := d.integer(); ok {
-			out, err := decimalLiteral(strconv.FormatInt(n, 10)+strings.Repeat("0", int(t[3])), int(t[3]), line)
-			return sqlDatum{t: t, data: out.data}, err
-		}
-	}
-	return sqlDatum{}, sqlFailure{number: 8114, state: 5, class: 16, line: line, text: "Error converting data type: this server converts between integers, floats and texts only."}
-}
-
-// intOf is n as an integer or a bit of t's size.
-func intOf(n int64, t sqlType, line int32) (sqlDatum, error) {
-	if t == typeBit {
-		return sqlDatum{t: t, data: []byte{bit(n != 0)}}, nil
-	}
-	limits := map[byte][2]int64{1: {0, 255}, 2: {math.MinInt16, math.MaxInt16}, 4: {math.MinInt32, math.MaxInt32}, 8: {math.MinInt64, math.MaxInt64}}
-	if l := limits[t[1]]; n < l[0] || n > l[1] {
-		return sqlDatum{}, sqlFailure{number: 220, state: 1, class: 16, line: line, text: "Arithmetic overflow error for the data type."}
-	}
-	return sqlDatum{t: t, data: binary.LittleEndian.AppendUint64(nil, uint64(n))[:t[1]]}, nil
-}
-
-func floatOf(f float64, t sqlType) sqlDatum {
-	if t[1] == 4 {
-		return sqlDatum{t: t, data: binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(f)))}
-	}
-	return sqlDatum{t: t, data: binary.LittleEndian.AppendUint64(nil, math.Float64bits(f))}
-}
-
-// fitted cuts data to what t holds, as a cast does.
-func fitted(data []byte, t sqlType) sqlDatum {
-	if !t.isMax() {
-		data = data[:min(len(data), int(binary.LittleEndian.Uint16([]byte(t[1:3]))))]
-	}
-	return sqlDatum{t: t, data: data}
 }

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
-	"math/big"
 	"strconv"
 	"strings"
 )
@@ -107,8 +106,9 @@ func (p *sqlParser) comparison() (sqlExpr, error) {
 func compareSQL(x, y sqlDatum) int {
 	a, okA := x.float()
 	b, okB := y.float()
+	texts := (x.t.isText() || x.t.isChar()) && (y.t.isText() || y.t.isChar())
 	switch {
-	case okA && okB:
+	case okA && okB && !texts:
 		if x.isInteger() && y.isInteger() {
 			m, _ := x.integer()
 			n, _ := y.integer()
@@ -170,6 +170,9 @@ func arithmetic(op byte, x, y sqlDatum, line int32) (sqlDatum, error) {
 	if x.null || y.null {
 		return sqlNull(typeInt), nil
 	}
+	if x.fractional() || y.fractional() {
+		return fractions(op, x, y, line)
+	}
 	a, okA := x.integer()
 	b, okB := y.integer()
 	if !okA || !okB {
@@ -193,6 +196,31 @@ func arithmetic(op byte, x, y sqlDatum, line int32) (sqlDatum, error) {
 		return sqlBigInt(a), nil
 	}
 	return sqlInt(a), nil
+}
+
+func (d sqlDatum) fractional() bool {
+	return d.isDecimal() || d.t.id() == tyFltN || d.t.id() == tyFlt8 || d.t.id() == tyFlt4
+}
+
+// fractions is arithmetic on floats, which decimals become here.
+func fractions(op byte, x, y sqlDatum, line int32) (sqlDatum, error) {
+	a, okA := x.float()
+	b, okB := y.float()
+	switch {
+	case !okA || !okB || op == '%':
+		return sqlDatum{}, sqlFailure{number: 8117, state: 1, class: 16, line: line, text: "Operand data type is invalid for this operator."}
+	case op == '+':
+		a += b
+	case op == '-':
+		a -= b
+	case op == '*':
+		a *= b
+	case b == 0:
+		return sqlDatum{}, sqlFailure{number: 8134, state: 1, class: 16, line: line, text: "Divide by zero error encountered."}
+	default:
+		a /= b
+	}
+	return floatOf(a, typeFloat), nil
 }
 
 func constant(d sqlDatum) sqlExpr { return func(*sqlEnv) (sqlDatum, error) { return d, nil } }
@@ -286,25 +314,6 @@ func literal(x sqlLexeme) (sqlDatum, error) {
 		return decimalLiteral(x.text, 0, x.line)
 	}
 	return sqlInt(n), nil
-}
-
-// decimalLiteral is a decimal of these digits, scale of them behind the point.
-func decimalLiteral(digits string, scale int, line int32) (sqlDatum, error) {
-	n, ok := new(big.Int).SetString(digits, 10)
-	if !ok || len(digits) > 38 {
-		return sqlDatum{}, sqlFailure{number: 1007, state: 1, class: 15, line: line, text: "The number is out of the range for numeric representation (maximum precision 38)."}
-	}
-	size := 4
-	for size*8 < n.BitLen() {
-		size += 4
-	}
-	be := n.FillBytes(make([]byte, size))
-	data := []byte{bit(n.Sign() >= 0)}
-	for i := range be {
-		data = append(data, be[len(be)-1-i])
-	}
-	// Precision 38 has room for any of them, and 17 bytes for its values.
-	return sqlDatum{t: sqlType([]byte{tyNumericN, 17, 38, byte(scale)}), data: data}, nil
 }
 
 // variable is @x of the batch, or @@x of the session.

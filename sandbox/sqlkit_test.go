@@ -37,11 +37,16 @@ func sqlServer(t testing.TB, opts sandbox.SQLOptions) *sandbox.SQL {
 // sqlModes are the two ways to encrypt.
 var sqlModes = []string{"true", "strict"}
 
-// sqlConnector is go-mssqldb's own login with an access token.
-func sqlConnector(t testing.TB, s *sandbox.SQL, encrypt, extra string, token func() (string, error)) driver.Connector {
+// sqlConnector is go-mssqldb's own login with an access token. It trusts others,
+// too, where s may route it.
+func sqlConnector(t testing.TB, s *sandbox.SQL, encrypt, extra string, token func() (string, error), also ...*sandbox.SQL) driver.Connector {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, s.CAPEM(), 0o600); err != nil {
+	trusted := s.CAPEM()
+	for _, other := range also {
+		trusted = append(trusted, other.CAPEM()...)
+	}
+	if err := os.WriteFile(file, trusted, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(extra, "&database=") {

@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"net"
 	"strconv"
@@ -144,14 +145,63 @@ func TestSQLServerRoutesLogins(t *testing.T) {
 	}
 	// And a driver follows it.
 	front.Set(func(m *sandbox.SQLManners) { m.Redirect = &sandbox.SQLRedirect{Host: host, Port: n} })
-	db := openWith(t, front, "", token)
-	_ = db.PingContext(t.Context()) // the certificate is another CA's
-	logins := front.Logins()
-	if last := logins[len(logins)-1]; !last.Routed {
-		t.Errorf("last login = %+v, want routed", last)
+	if got := scan[string](t, openWith(t, front, "", token, back), "SELECT DB_NAME()"); got != "d1" {
+		t.Errorf("DB_NAME() = %q, want d1", got)
 	}
-	if back.Counts().Connections == 0 {
-		t.Error("the driver did not follow the routing")
+	logins := front.Logins()
+	if last := logins[len(logins)-1]; !last.Routed || last.Error != 0 {
+		t.Errorf("last login at the front = %+v, want routed", last)
+	}
+	if logins = back.Logins(); len(logins) != 1 || logins[0].Routed {
+		t.Errorf("logins behind = %+v, want one", logins)
+	}
+}
+
+func TestSQLServerNegotiatesFedAuthAsItIsTold(t *testing.T) {
+	w := world(t, sandbox.Options{})
+	s := sqlServer(t, sandbox.SQLOptions{World: w})
+	token := tokenFor(t, w, sandbox.SQLResource)
+	for says, echo := range map[sandbox.SQLFedAuth]bool{sandbox.FedAuthRequired: true, sandbox.FedAuthNotRequired: false, sandbox.FedAuthAbsent: false} {
+		s.Set(func(m *sandbox.SQLManners) { m.FedAuth = says })
+		if err := openWith(t, s, "", token).PingContext(t.Context()); err != nil {
+			t.Errorf("FEDAUTHREQUIRED %q: %v", says, err)
+		}
+		logins := s.Logins()
+		if last := logins[len(logins)-1]; last.Echo != echo {
+			t.Errorf("FEDAUTHREQUIRED %q: echo = %v, want %v", says, last.Echo, echo)
+		}
+	}
+}
+
+func TestSQLServerSendsItsNonceAndSignsIt(t *testing.T) {
+	w := world(t, sandbox.Options{})
+	s := sqlServer(t, sandbox.SQLOptions{World: w})
+	token := tokenFor(t, w, sandbox.SQLResource)
+	for _, tt := range []struct {
+		says  sandbox.SQLNonce
+		asked bool
+		want  bool
+	}{
+		{sandbox.NonceIfAsked, false, false},
+		{sandbox.NonceIfAsked, true, true},
+		{sandbox.NonceNever, true, false},
+		{sandbox.NonceAlways, false, true},
+	} {
+		s.Set(func(m *sandbox.SQLManners) { m.Nonce = tt.says })
+		c := rawStrict(t, s)
+		nonce := c.prelogin(func(o map[byte][]byte) {
+			if tt.asked {
+				o[7] = make([]byte, 32)
+			}
+		})[7]
+		ack := c.login(rawLogin(token, c.echo)).hex(0xae, 0)
+		want := "0200000000ff"
+		if tt.want {
+			want = "0240000000" + hex.EncodeToString(nonce)
+		}
+		if (len(nonce) == 32) != tt.want || !strings.HasPrefix(ack, want) {
+			t.Errorf("%q, asked %v: nonce %x, acknowledged by %s", tt.says, tt.asked, nonce, ack)
+		}
 	}
 }
 
@@ -182,9 +232,6 @@ func TestSQLServerShapesItsAnswer(t *testing.T) {
 	}
 	if a := login(func(m *sandbox.SQLManners) { m.CutAnswer = true }); a.err == nil {
 		t.Error("CutAnswer: the answer is whole")
-	}
-	if a := login(func(m *sandbox.SQLManners) { m.Nonce = sandbox.NonceAlways }); a.has(0xad) && len(a.hex(0xae, 0)) != 2*(5+64+1) {
-		t.Errorf("nonce: %s", a.hex(0xae, 0))
 	}
 }
 

@@ -57,6 +57,38 @@ func TestSQLServerEchoesParametersOfManyTypes(t *testing.T) {
 	}
 }
 
+func TestSQLServerConvertsBetweenNumbersTextsAndDates(t *testing.T) {
+	_, db, c := sqlSession(t, "true", "")
+	exec(t, c, "CREATE TABLE #c (f float, r real, d decimal(10,2), m numeric(5,0), at datetime2(3), day date, old datetime, clock time(0), small smalldatetime, zone datetimeoffset(0))")
+	exec(t, c, "INSERT #c VALUES (1.5, '2.25', 1.005, -7.5, '2026-03-01 12:34:56.789', '2026-03-01', '1899-12-31 00:00:01', '12:34:56', '20260301 12:34:00', '2026-03-01 12:00:00 +02:00')")
+	var f, r float64
+	var d, m string
+	var at, day, old, clock, small, zone time.Time
+	if err := c.QueryRowContext(t.Context(), "SELECT * FROM #c").Scan(&f, &r, &d, &m, &at, &day, &old, &clock, &small, &zone); err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprint(f, r, " ", d, " ", m, at.Format(" 2006-01-02T15:04:05.999"), day.Format(" 2006-01-02"), old.Format(" 2006-01-02T15:04:05"), clock.Format(" 15:04:05"), small.Format(" 2006-01-02T15:04"), zone.Format(" 2006-01-02T15:04:05Z07:00"))
+	if want := "1.5 2.25 1.01 -8 2026-03-01T12:34:56.789 2026-03-01 1899-12-31T00:00:01 12:34:56 2026-03-01T12:34 2026-03-01T12:00:00+02:00"; got != want {
+		t.Errorf("row = %s\nwant  %s", got, want)
+	}
+	for query, want := range map[string]string{
+		"SELECT CAST(1.50 AS nvarchar(10))": "1.50", "SELECT CONVERT(varchar(30), CAST('2026-03-01' AS date))": "2026-03-01",
+		"SELECT CAST(1.5 + 1 AS varchar(10))": "2.5", "SELECT CAST(7 / 2 AS varchar(10))": "3", "SELECT CAST('12' AS int) + 1": "13",
+	} {
+		if got := scan[string](t, db, query); got != want {
+			t.Errorf("%s = %q, want %q", query, got, want)
+		}
+	}
+	for _, query := range []string{"SELECT CAST(N'x' AS int)", "SELECT CAST('soon' AS date)", "SELECT CAST('1/3' AS decimal(5,2))"} {
+		if _, err := c.ExecContext(t.Context(), query); !hasNumber(err, 8114) {
+			t.Errorf("%s = %v, want 8114", query, err)
+		}
+	}
+	if _, err := c.ExecContext(t.Context(), "SELECT CAST(1000 AS decimal(3,0))"); !hasNumber(err, 8115) {
+		t.Errorf("overflow = %v, want 8115", err)
+	}
+}
+
 func TestSQLServerAnswersLiteralsInSeveralResults(t *testing.T) {
 	_, db, _ := sqlSession(t, "strict", "")
 	rows, err := db.QueryContext(t.Context(), "SELECT 1 AS a, N'zwei' b, NULL AS c, 1.50 [d], 0x0102 AS e; -- more\nSELECT @@SPID, @@TRANCOUNT WHERE 1 = 0; PRINT 'hi' SELECT TOP (2) n, pad FROM numbers(10, 5) ORDER BY n DESC")
@@ -212,6 +244,26 @@ func TestSQLServerPreparesStatementsAndCallsProcedures(t *testing.T) {
 	}
 	if err := stmt.Close(); err != nil {
 		t.Fatal(err)
+	}
+	// What SqlClient asks before a bulk load, in its own words.
+	rows, err := c.QueryContext(t.Context(), "CREATE TABLE #t (a int, b nvarchar(9)) exec tempdb..sp_tablecollations_100 N'.[#t]'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for rows.Next() {
+		var id int
+		var name string
+		var raw []byte
+		var collation sql.NullString
+		if err := rows.Scan(&id, &name, &raw, &collation); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, fmt.Sprintf("%d %s %d %s", id, name, len(raw), collation.String))
+	}
+	rows.Close()
+	if want := []string{"1 a 0 ", "2 b 5 SQL_Latin1_General_CP1_CI_AS"}; !slices.Equal(names, want) {
+		t.Errorf("collations = %q, want %q", names, want)
 	}
 	out := int64(5)
 	var status mssql.ReturnStatus

@@ -18,9 +18,9 @@ import (
 )
 
 // openWith is a pool of go-mssqldb with one token.
-func openWith(t testing.TB, s *sandbox.SQL, extra, token string) *sql.DB {
+func openWith(t testing.TB, s *sandbox.SQL, extra, token string, also ...*sandbox.SQL) *sql.DB {
 	t.Helper()
-	db := sql.OpenDB(sqlConnector(t, s, "true", extra, func() (string, error) { return token, nil }))
+	db := sql.OpenDB(sqlConnector(t, s, "true", extra, func() (string, error) { return token, nil }, also...))
 	t.Cleanup(func() { db.Close() })
 	return db
 }

@@ -114,6 +114,7 @@ func (r *sqlRequest) call(c sqlCall) {
 		"sp_executesql": (*sqlRequest).executeSQL, "sp_prepare": (*sqlRequest).prepare, "sp_prepexec": (*sqlRequest).prepareExecute,
 		"sp_execute": (*sqlRequest).executePrepared, "sp_unprepare": (*sqlRequest).unprepare,
 		"sp_reset_connection": (*sqlRequest).resetByName, "echo": (*sqlRequest).echo,
+		"sp_tablecollations_100": (*sqlRequest).collations, "sp_tablecollations_90": (*sqlRequest).collations,
 	}[c.name]
 	status := int32(0)
 	if run == nil {
@@ -326,6 +327,33 @@ func (r *sqlRequest) echo(c *sqlCall) error {
 	r.token(columnMetadata(columns))
 	r.row(columns, values)
 	r.done(doneCount, 0xc1, 1)
+	return nil
+}
+
+// collations is what SqlClient asks for before a bulk load: the collation of each
+// column of a table.
+func (r *sqlRequest) collations(c *sqlCall) error {
+	name, err := c.statementText(0)
+	if err != nil {
+		return err
+	}
+	name = strings.Trim(name[strings.LastIndex(name, ".")+1:], "[]")
+	t, err := r.s.look(name, 1)
+	if err != nil {
+		return err
+	}
+	binary5 := sized(tyVarBin, len(sqlCollation))
+	columns := []sqlColumn{{"colid", typeInt}, {"name", typeName}, {"tds_collation", binary5}, {"collation", typeName}}
+	r.token(columnMetadata(columns))
+	for i, column := range t.columns {
+		row := []sqlDatum{sqlInt(int64(i + 1)), {t: typeName, data: textUTF16(column.name)}, sqlNull(binary5), sqlNull(typeName)}
+		if column.t.isText() || column.t.isChar() {
+			row[2] = sqlDatum{t: binary5, data: []byte(sqlCollation)}
+			row[3] = sqlDatum{t: typeName, data: textUTF16("SQL_Latin1_General_CP1_CI_AS")}
+		}
+		r.row(columns, row)
+	}
+	r.done(doneCount, 0xc1, uint64(len(t.columns)))
 	return nil
 }
 

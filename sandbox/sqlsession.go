@@ -70,14 +70,12 @@ func (c *sqlConn) run() {
 	c.drainThen(&reading)
 }
 
-// drainThen closes the connection for writing, lets the client read what it was
-// told, and waits for the reader.
+// drainThen is drain while the reader still reads.
 func (c *sqlConn) drainThen(reading *sync.WaitGroup) {
 	_ = c.raw.SetDeadline(time.Now().Add(time.Second))
 	if t, ok := c.wire.conn.(interface{ CloseWrite() error }); ok {
 		_ = t.CloseWrite()
 	}
-	_ = c.raw.SetReadDeadline(time.Now().Add(time.Second))
 	reading.Wait()
 	_ = c.raw.Close()
 }

@@ -29,16 +29,7 @@ func keyword(word string) bool {
 
 // parseSQL reads a batch. A syntax error anywhere in it stops all of it, as in
 // SQL Server.
-//
-// It knows: SELECT with TOP, literals, @variables, @@globals, the functions of
-// [valueFunction] and [sessionFunction], CAST and CONVERT between numbers and
-// texts, + - * / %, COUNT, SUM, MIN, MAX, FROM numbers(ROWS[, WIDTH]) or one
-// table, WHERE, ORDER BY; CREATE, DROP and TRUNCATE TABLE, INSERT … VALUES and
-// INSERT … SELECT, UPDATE, DELETE; BEGIN, COMMIT, ROLLBACK and SAVE TRAN; USE,
-// SET, DECLARE, PRINT, RAISERROR, THROW, WAITFOR DELAY, IF, BEGIN … END, EXEC,
-// INSERT BULK. Tables whose names begin with # are the session's, others are
-// everybody's and seen at once: there is no isolation. There are no joins,
-// groups, subqueries, constraints, indexes or identity columns.
+// What it knows is listed at [SQL].
 func parseSQL(text string) ([]sqlStatement, error) {
 	all, err := lexSQL(text)
 	if err != nil {

@@ -281,7 +281,7 @@ func (d sqlDatum) integer() (int64, bool) {
 	case d.t.isText() || d.t.isChar():
 		n, err := strconv.ParseInt(d.string(), 10, 64)
 		return n, err == nil
-	case d.t.id() == tyFltN || d.t.id() == tyFlt8 || d.t.id() == tyFlt4:
+	case d.fractional():
 		f, ok := d.float()
 		return int64(f), ok
 	}
@@ -311,6 +311,13 @@ func (d sqlDatum) isInteger() bool {
 
 func (d sqlDatum) float() (float64, bool) {
 	switch id := d.t.id(); {
+	case !d.null && (d.isDecimal() || d.t.isText() || d.t.isChar()):
+		r, ok := d.rational()
+		if !ok {
+			return 0, false
+		}
+		f, _ := r.Float64()
+		return f, true
 	case d.null || (id != tyFltN && id != tyFlt8 && id != tyFlt4):
 		n, ok := d.integer()
 		return float64(n), ok
@@ -319,23 +326,4 @@ func (d sqlDatum) float() (float64, bool) {
 	default:
 		return math.Float64frombits(binary.LittleEndian.Uint64(d.data)), true
 	}
-}
-
-// string is the value of a text, or of a number in digits.
-func (d sqlDatum) string() string {
-	switch {
-	case d.null:
-		return ""
-	case d.t.isText():
-		return utf16Text(d.data)
-	case d.t.isChar():
-		return string(d.data) // good for ASCII and UTF-8
-	case d.isInteger():
-		n, _ := d.integer()
-		return strconv.FormatInt(n, 10)
-	}
-	if f, ok := d.float(); ok {
-		return strconv.FormatFloat(f, 'g', -1, 64)
-	}
-	return fmt.Sprintf("0x%X", d.data)
 }

@@ -80,10 +80,10 @@ func (ss *session) admit(ctx context.Context, set *setting, e gate.Evidence) (to
 	event := &audit.Event{}
 	ctx = audit.With(ctx, event)
 	if set.gate.Table().Callers != nil {
+		pause := time.NewTimer(refusedPause) // begins before the work, which does not show in it
+		defer pause.Stop()
 		caller, err := ss.identify(ctx, e)
 		if err != nil {
-			pause := time.NewTimer(refusedPause)
-			defer pause.Stop()
 			select {
 			case <-pause.C:
 			case <-ctx.Done():

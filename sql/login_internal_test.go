@@ -19,6 +19,7 @@ import (
 	"github.com/seed-13b04e61/gateway/egress"
 	"github.com/seed-13b04e61/gateway/gate"
 	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/sql/tds"
 	"github.com/seed-13b04e61/gateway/tokens"
 )
 
@@ -204,6 +205,40 @@ func TestTroubleWithServersIsNamedAndTransient(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestServersWithoutMARSAreNoTroubleToTryAgain(t *testing.T) {
+	if e := mssqlError(&tds.LoginError{Err: fmt.Errorf("prelogin: %w", tds.ErrNoMARS)}); !e.lasting {
+		t.Error("a driver would try MARS again")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.wire.login = func(context.Context, target, string) (facts, error) {
+			return facts{}, &loginError{phase: "prelogin", server: "node.example:1433", err: tds.ErrNoMARS, text: tds.ErrNoMARS.Error(), lasting: true}
+		}
+		r.use(tableOf(doorOf("orders", at)))
+		if answer := r.dial(at, "127.0.0.1:5000").login(hello{}); !strings.HasPrefix(answer, "no 18456 ") || !strings.Contains(answer, "MARS") {
+			t.Errorf("answer = %q, want 18456 about MARS", answer)
+		}
+	})
+}
+
+func TestServerThatSendsTheTokenBackIsNoTroubleToTryAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.wire.login = func(context.Context, target, string) (facts, error) {
+			err := fmt.Errorf("%w: at length", errReflected)
+			return facts{}, &loginError{phase: "login", server: "node.example:1433", err: err, text: err.Error()}
+		}
+		r.use(tableOf(doorOf("orders", at)))
+		answer := r.dial(at, "127.0.0.1:5000").login(hello{})
+		if !strings.HasPrefix(answer, "no 18456 ") || !strings.Contains(answer, "contained the token") {
+			t.Errorf("answer = %q, want 18456 and what the server did", answer)
+		}
+		if got := r.last(); got.Result != audit.LoginReflected || r.tokens.renewals > 0 {
+			t.Errorf("record %+v after %d renewals, want token_reflected after none", got, r.tokens.renewals)
+		}
+	})
 }
 
 func TestSessionsLogInAgainBeforeTheirTokenEnds(t *testing.T) {

@@ -23,7 +23,7 @@ func (mssql) accept(ctx context.Context, conn net.Conn, f front) (client, error)
 	if !ok {
 		mode = tds.TLSRequired
 	}
-	c, err := tds.Accept(ctx, conn, tds.Front{TLS: mode, Passwords: f.passwords, Plain: f.plain, Certificate: f.certificate})
+	c, err := tds.Accept(ctx, conn, tds.Front{TLS: mode, Passwords: f.passwords, Plain: f.plain, Certificate: f.certificate, Session: f.session})
 	var fault *tds.Fault
 	switch {
 	case errors.As(err, &fault):
@@ -112,7 +112,10 @@ func mssqlError(err error) *loginError {
 		err: failed.Err, text: failed.Cause(), remedy: failed.Remedy(),
 	}
 	if len(failed.Refused) == 0 {
-		e.err = cmp.Or(e.err, err)
+		e.err, e.lasting = cmp.Or(e.err, err), errors.Is(err, tds.ErrNoMARS)
+		if errors.Is(e.err, tds.ErrReflected) {
+			e.err = fmt.Errorf("%w: %w", errReflected, e.err)
+		}
 		return e
 	}
 	e.err, e.words, e.number = nil, failed.Tokens, failed.Number()

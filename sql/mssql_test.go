@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -127,13 +128,14 @@ type post struct {
 	far    *sandbox.SQL
 	door   *routes.SQL
 	gate   *sql.Server
+	purse  *purse
 	ledger *ledger
 	addr   string
 	trust  string // file of what the door shows
 }
 
 // newPost opens the door, once change has seen its table.
-func newPost(t *testing.T, change func(table *routes.Table)) *post {
+func newPost(t testing.TB, change func(table *routes.Table)) *post {
 	t.Helper()
 	world, err := sandbox.Start(sandbox.Options{})
 	if err != nil {
@@ -165,6 +167,7 @@ func newPost(t *testing.T, change func(table *routes.Table)) *post {
 		change(table)
 	}
 	own, tokens := certificate(t), &purse{TB: t, world: world}
+	p.purse = tokens
 	p.trust = filepath.Join(t.TempDir(), "door.pem")
 	if err := os.WriteFile(p.trust, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate[0]}), 0o600); err != nil {
 		t.Fatal(err)
@@ -173,7 +176,11 @@ func newPost(t *testing.T, change func(table *routes.Table)) *post {
 	if errs := identifier.Use(table); errs != nil {
 		t.Fatal(errs)
 	}
-	log, err := audit.NewLog(t.Output(), audit.LogConfig{Level: "debug", Format: "json"})
+	to := t.Output()
+	if _, measures := t.(*testing.B); measures {
+		to = io.Discard
+	}
+	log, err := audit.NewLog(to, audit.LogConfig{Level: "debug", Format: "json"})
 	if err != nil {
 		t.Fatal(err)
 	}

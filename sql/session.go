@@ -124,7 +124,7 @@ func (ss *session) close() {
 func (ss *session) accept(ctx context.Context, set *setting) bool {
 	patience := min(handshakeTime, set.loginTimeout())
 	_ = ss.conn.SetDeadline(time.Now().Add(patience))
-	f := front{mode: set.sql.ClientTLS, passwords: set.gate.Table().Callers != nil, plain: set.sql.Plain || near(ss.conn)}
+	f := front{mode: set.sql.ClientTLS, passwords: set.gate.Table().Callers != nil, plain: set.sql.Plain || near(ss.conn), session: ss.record.ID}
 	if f.mode != routes.ClientTLSOff {
 		f.certificate = func(name string) (*tls.Certificate, error) { return ss.srv.cfg.Certificate(set.sql, name) }
 	}

@@ -107,6 +107,8 @@ func serverTrouble(e *loginError) *refusal {
 	var netErr net.Error
 	r := &refusal{kind: transient, cause: e.text}
 	switch {
+	case errors.Is(e.err, errReflected):
+		r.result, r.kind, r.detail = audit.LoginReflected, permanent, "the server's answer contained the token that the gateway had sent it"
 	case errors.As(e.err, &hop):
 		r.result, r.detail = audit.LoginUpstreamProxy, fmt.Sprintf("the next hop refused a tunnel with status %d", hop.Status)
 		r.remedy = "check egress.proxy in routes.yaml: its address, username and password, and what it lets through"
@@ -131,6 +133,9 @@ func serverTrouble(e *loginError) *refusal {
 	default: // the wire's own words, about what the server sent
 		r.result, r.detail = audit.LoginUpstreamBroken, "the login at the server failed: "+printable(e.err.Error(), maxCause)
 		r.remedy = "see that server of the door is what its kind says"
+	}
+	if e.lasting {
+		r.kind = permanent
 	}
 	if e.remedy != "" { // the wire knows more of it
 		r.remedy = e.remedy

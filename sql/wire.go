@@ -28,10 +28,15 @@ type front struct {
 	passwords, plain bool
 	// certificate is what clients are shown; nil with ClientTLSOff.
 	certificate func(serverName string) (*tls.Certificate, error)
+	// session leads from what the client is told to the log.
+	session string
 }
 
 // errSilent is wrapped when a client left before it sent a byte.
 var errSilent = errors.New("client left without a byte")
+
+// errReflected is wrapped by the error of a login whose answer held the token.
+var errReflected = errors.New("the server's answer contained our token")
 
 // toldError is why the wire does not serve a client, which it was told in so many
 // words.
@@ -112,6 +117,7 @@ type loginError struct {
 	remedy string // what to do next; "" when the wire knows nothing
 	// badToken: the server does not take the token; expired: for its age.
 	badToken, expired bool
+	lasting           bool // the same login would fail again
 }
 
 // Error names the server and the reason, and no secret.

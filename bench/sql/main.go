@@ -28,8 +28,7 @@ func main() {
 		err = compare(o)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		panic(err)
 	}
 }
 

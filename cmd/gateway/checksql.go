@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -54,4 +56,25 @@ func printDoors(w io.Writer, table *routes.Table) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Name, d.Listen, strings.Join(authorities(d), " "), database,
 			d.Credential.Name, d.Scope, callersOf(table, d.Callers), d.ClientTLS)
 	}
+}
+
+// errLogin ends a serve --check-sql, after what is wrong has been printed.
+var errLogin = errors.New("refusing to start: not every server of sql: took the login (--check-sql)")
+
+// checkSQL logs in to each server of file's section sql and tells what became of
+// it on the standard error: the standard output is the log's.
+func checkSQL(ctx context.Context, file *routes.File, s std) error {
+	e, _, err := quietEngine(file) // whose notices serve itself has
+	if err != nil {
+		return fmt.Errorf("refusing to start: %w", err)
+	}
+	defer e.Close()
+	report := checkReport{OK: true}
+	sc := newScreen(std{out: s.err, err: s.err})
+	report.logins(ctx, e, checkFlags{}, sc)
+	sc.done()
+	if !report.OK {
+		return errLogin
+	}
+	return nil
 }

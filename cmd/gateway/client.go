@@ -141,7 +141,7 @@ func reloaded(done admin.Reloaded, asJSON bool, s std) error {
 	}
 	if !done.OK {
 		if !asJSON {
-			fmt.Fprintf(s.err, "%s\nthe table before it stays in force (%s)\n", strings.TrimRight(done.Mistakes, "\n"), counted(done.Routes, "route"))
+			fmt.Fprintf(s.err, "%s\nthe table before it stays in force (%s)\n", strings.TrimRight(done.Mistakes, "\n"), inForce(done))
 		}
 		return errNo
 	}
@@ -149,9 +149,21 @@ func reloaded(done admin.Reloaded, asJSON bool, s std) error {
 		for _, w := range done.Warnings {
 			fmt.Fprintf(s.err, "warning: %s\n", w)
 		}
-		fmt.Fprintf(s.out, "routes.yaml is in force: %s\n", counted(done.Routes, "route"))
+		fmt.Fprintf(s.out, "routes.yaml is in force: %s\n", inForce(done))
 	}
 	return nil
+}
+
+// inForce says how much there is in the table.
+func inForce(done admin.Reloaded) string {
+	if done.SQL == 0 {
+		return counted(done.Routes, "route")
+	}
+	doors := counted(done.SQL, "SQL door")
+	if done.Routes == 0 {
+		return doors
+	}
+	return counted(done.Routes, "route") + ", " + doors
 }
 
 func newPurge(s std) *cobra.Command {

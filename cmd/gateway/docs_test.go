@@ -11,14 +11,17 @@ import (
 
 // TestYAMLInTheDocumentsIsTaken reads every YAML block of the documents as a
 // routes.yaml. A block that begins with credentials:, callers:, routes: or sql: is one part of
-// a file and is completed; any other must be whole.
+// a file and is completed; any other must be whole. YAML for other programs is marked yml.
 func TestYAMLInTheDocumentsIsTaken(t *testing.T) {
 	root := filepath.Join("..", "..")
-	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
-	if err != nil {
-		t.Fatal(err)
+	files := []string{filepath.Join(root, "README.md")}
+	for _, pattern := range []string{"docs/*.md", "docs/recipes/*.md"} {
+		some, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
+		if err != nil || len(some) == 0 {
+			t.Fatal(pattern, err)
+		}
+		files = append(files, some...)
 	}
-	files = append(files, filepath.Join(root, "README.md"))
 	blocks := 0
 	for _, path := range files {
 		text, err := os.ReadFile(path)

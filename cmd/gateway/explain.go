@@ -31,7 +31,12 @@ HOST:PORT: explain then says whether it is intercepted, passed through or refuse
 LOGIN and the name of a SQL door explain a login there. With
 callers in routes.yaml, --as says who calls; --header adds a field that a route goes
 by, such as the one that names a tenant. Exit code 1: the call would be refused.`,
-		Args:              cobra.ExactArgs(2),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return errors.New("explain wants METHOD and URL, or LOGIN and the name of a SQL door")
+			}
+			return nil
+		},
 		ValidArgsFunction: completeCalls,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.config, f.method = configOf(cmd), strings.ToUpper(args[0])

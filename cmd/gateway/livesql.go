@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -52,6 +54,7 @@ type loginJSON struct {
 	User       string      `json:"user,omitempty"`      // SUSER_SNAME()
 	Database   string      `json:"database,omitempty"`  // DB_NAME()
 	Version    string      `json:"version,omitempty"`   // @@VERSION, its first line
+	Note       string      `json:"note,omitempty"`      // about a login that held
 	FailedAt   string      `json:"failed_at,omitempty"` // the phase
 	Error      string      `json:"error,omitempty"`
 	Number     int32       `json:"number,omitempty"` // of the server's error
@@ -113,17 +116,27 @@ func (e *engine) logIn(ctx context.Context, l login) (row loginJSON) {
 	began = time.Now()
 	rows, err := u.Query(patience, whoAmI)
 	row.took(phaseQuery, time.Since(began))
+	row.identified(rows, err)
+	return row
+}
+
+// identified notes what came of whoAmI. That the login held is what counts: only
+// a server that is gone again makes a failure of it.
+func (row *loginJSON) identified(rows [][]string, err error) {
+	const held = "the login held; who the gateway is there is not known, as the server's answer to " + whoAmI + " is "
+	var network net.Error
 	switch {
-	case err != nil:
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		row.failed(phaseQuery, err, "the login held, and the server answers no query; see its health in the portal")
+	case err != nil:
+		row.OK, row.Note = true, held+"not read: "+visible(err.Error())
 	case len(rows) != 1 || len(rows[0]) != 3:
-		row.failed(phaseQuery, errors.New("the answer has another shape than the question"), "see what listens at "+u.Server)
+		row.OK, row.Note = true, held+"no such row"
 	default:
 		row.OK = true
 		row.User, row.Database = visible(rows[0][0]), visible(rows[0][1])
 		row.Version = visible(strings.TrimSpace(firstLineOf(rows[0][2])))
 	}
-	return row
 }
 
 // firstLineOf is the first line of text.
@@ -240,7 +253,9 @@ func checkLogin() *tds.Login {
 func (row loginJSON) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "sql door %s, server %s", row.Door, row.Server)
-	if row.OK {
+	if row.OK && row.Note != "" {
+		b.WriteString(": logged in\n")
+	} else if row.OK {
 		fmt.Fprintf(&b, ": user %s, database %s, %s\n", orDash(row.User), orDash(row.Database), orDash(row.Version))
 	} else {
 		fmt.Fprintf(&b, ": %s: %s\n", row.FailedAt, strings.ReplaceAll(row.Error, "\n", "\n  "))
@@ -255,6 +270,9 @@ func (row loginJSON) String() string {
 	}
 	if row.App != nil {
 		fmt.Fprintf(&b, "    the token is for appid %s, oid %s, tid %s\n", orDash(row.App.AppID), orDash(row.App.ObjectID), orDash(row.App.TenantID))
+	}
+	if row.Note != "" {
+		fmt.Fprintf(&b, "    %s\n", row.Note)
 	}
 	if row.Remedy != "" {
 		fmt.Fprintf(&b, "  Do: %s\n", row.Remedy)

@@ -43,7 +43,7 @@ func (e *engine) Reload() admin.Reloaded {
 		e.metrics.Reloaded(false)
 		e.broken.Store(true)
 		e.log.Error("routes.yaml was not taken; the table before it stays in force", "mistakes", err.Error())
-		return admin.Reloaded{Routes: len(before.Routes), Mistakes: err.Error()}
+		return admin.Reloaded{Routes: len(before.Routes), SQL: len(before.SQL), Mistakes: err.Error()}
 	}
 	if e.follow != nil {
 		e.follow(e.watched())
@@ -59,7 +59,7 @@ func (e *engine) Reload() admin.Reloaded {
 	if before.Callers != nil && table.Callers == nil {
 		notices = append(notices, notice{text: openToAll, remedy: putItBack})
 	}
-	done := admin.Reloaded{OK: true, Routes: len(table.Routes), Warnings: certificates}
+	done := admin.Reloaded{OK: true, Routes: len(table.Routes), SQL: len(table.SQL), Warnings: certificates}
 	for _, n := range notices {
 		e.report(n)
 		done.Warnings = append(done.Warnings, n.String())

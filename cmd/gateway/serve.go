@@ -27,6 +27,7 @@ type serveFlags struct {
 	listen, admin string
 	readyFile     string
 	anonymous     bool
+	checkSQL      bool          // log in to each SQL server before the doors open
 	drainDelay    time.Duration // negative: as the listeners suggest
 }
 
@@ -48,7 +49,11 @@ changes take effect at once; SIGHUP has them read again.
 
 SIGTERM has /readyz say 503, goes on serving for --drain-delay, so that load
 balancers notice, then takes no more calls and gives those under way 25 s. SIGINT
-does the same without the delay; a second signal kills.`,
+does the same without the delay; a second signal kills.
+
+With --check-sql it logs in to each server of sql: first, as gateway check --live
+does, prints what became of each, and exits with 1 instead of opening a door if one
+login failed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.config = configOf(cmd)
@@ -64,6 +69,7 @@ does the same without the delay; a second signal kills.`,
 	cmd.Flags().StringVar(&f.admin, "admin", "", "address of the admin port, instead of listen.admin")
 	cmd.Flags().StringVar(&f.readyFile, "ready-file", "", "write the addresses as JSON to this file once all doors are open")
 	cmd.Flags().BoolVar(&f.anonymous, "insecure-no-callers", false, "serve an address off loopback although anybody who reaches it may use the gateway's tokens")
+	cmd.Flags().BoolVar(&f.checkSQL, "check-sql", false, "log in to each server of sql: before any door opens, and exit with 1 if a login fails")
 	cmd.Flags().DurationVar(&f.drainDelay, "drain-delay", drainDelay, "how long to keep serving after SIGTERM; 0s unless set, when every listener is on loopback or a unix socket")
 	addAllowExec(cmd)
 	return cmd
@@ -92,6 +98,11 @@ func serve(ctx context.Context, f serveFlags, s std) error {
 	log, err := audit.NewLog(s.out, audit.LogConfig{Level: conf.Level, Format: conf.Format, Access: conf.Access})
 	if err != nil {
 		return err
+	}
+	if f.checkSQL {
+		if err := checkSQL(ctx, file, s); err != nil {
+			return err
+		}
 	}
 	o := hear()
 	defer o.close()

@@ -98,16 +98,19 @@ func sqlRemedy(l login, why *tds.LoginError) string {
 
 // firewallRemedy names the address that the server's firewall refused.
 func firewallRemedy(server string, why *tds.LoginError) string {
-	address := "ADDRESS"
+	address, rule, ip := "ADDRESS", "firewall-rule", "ip"
 	for _, e := range why.Refused {
 		if a, ok := addressIn(e.Message); ok {
 			address = a.String()
+			if a.Is6() && !a.Is4In6() { // a list of its own
+				rule, ip = "ipv6-firewall-rule", "ipv6"
+			}
 			break
 		}
 	}
 	name, _, _ := strings.Cut(server, ".")
-	return fmt.Sprintf("the firewall of %s refuses this machine, which it sees as %s: allow that (az sql server firewall-rule create --resource-group GROUP --server %s --name gateway --start-ip-address %s --end-ip-address %s), or reach the server by a private endpoint",
-		server, address, name, address, address)
+	return fmt.Sprintf("the firewall of %s refuses this machine, which it sees as %s: allow that (az sql server %s create --resource-group GROUP --server %s --name gateway --start-%s-address %s --end-%s-address %s), or reach the server by a private endpoint",
+		server, address, rule, name, ip, address, ip, address)
 }
 
 // addressIn finds the first IP address in a server's words.

@@ -1,6 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
 	"strings"
 	"testing"
 
@@ -35,7 +40,7 @@ func TestTheFirewallsAddressIsNamedInTheRuleToAdd(t *testing.T) {
 	l := login{&routes.SQL{Name: "d", Credential: &routes.Credential{}}, routes.Authority{Host: "orders-srv.database.windows.net", Port: 1433}}
 	for text, want := range map[string]string{
 		"Client with IP address '203.0.113.7' is not allowed":  "--server orders-srv --name gateway --start-ip-address 203.0.113.7 --end-ip-address 203.0.113.7",
-		"Client with IP address '2001:db8::1' is not allowed.": "--start-ip-address 2001:db8::1 ",
+		"Client with IP address '2001:db8::1' is not allowed.": "az sql server ipv6-firewall-rule create --resource-group GROUP --server orders-srv --name gateway --start-ipv6-address 2001:db8::1 --end-ipv6-address 2001:db8::1",
 		"Client is not allowed":                                "--start-ip-address ADDRESS ",
 	} {
 		why := &tds.LoginError{Phase: tds.PhaseLogin, Refused: []*tds.ServerError{{Number: numberFirewall, Message: text}}}
@@ -90,6 +95,31 @@ func TestTheConnectionStringFitsTheDoor(t *testing.T) {
 		test.door.Servers = server
 		if got := connectionString(test.table, &test.door, test.addr); got != test.want {
 			t.Errorf("%s: connectionString = %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+func TestALoginThatHeldIsNoFailureWhateverTheServerSaysNext(t *testing.T) {
+	for name, test := range map[string]struct {
+		rows  [][]string
+		err   error
+		ok    bool
+		wants string
+	}{
+		"who we are":     {[][]string{{"app@tenant", "orders", "Microsoft SQL Azure\n\tsecond line"}}, nil, true, ": user app@tenant, database orders, Microsoft SQL Azure\n"},
+		"nothing":        {nil, nil, true, ": logged in\n"},
+		"another row":    {[][]string{{"1"}}, nil, true, "is no such row"},
+		"an error":       {nil, &tds.ServerError{Number: 50000, State: 1, Message: "no\x1b[31m"}, true, "is not read: error 50000"},
+		"another type":   {nil, errors.New("column 1 is of type 0xf1, which is not read here"), true, "column 1 is of type 0xf1"},
+		"an end":         {nil, io.ErrUnexpectedEOF, false, ": query: unexpected EOF\n"},
+		"a reset":        {nil, &net.OpError{Op: "read", Err: os.ErrClosed}, false, "answers no query"},
+		"silence":        {nil, context.DeadlineExceeded, false, "answers no query"},
+		"an interrupted": {nil, context.Canceled, false, "answers no query"},
+	} {
+		row := loginJSON{Door: "d", Server: "s:1433"}
+		row.identified(test.rows, test.err)
+		if text := row.String(); row.OK != test.ok || !strings.Contains(text, test.wants) || strings.Contains(text, "\x1b") {
+			t.Errorf("%s: ok %t, printed %q, want %t and %q in it", name, row.OK, text, test.ok, test.wants)
 		}
 	}
 }

@@ -31,6 +31,8 @@ type Front struct {
 	// Certificate is shown to clients; serverName is SNI, "" without.
 	// It is nil only if TLS is TLSOff.
 	Certificate func(serverName string) (*tls.Certificate, error)
+	// Session leads from what a client is told to the log; "": nothing does.
+	Session string
 }
 
 // ErrSilent is wrapped by the error of a client that left before it sent a

@@ -172,7 +172,7 @@ func (a *arrival) takeLogin() error {
 		return err
 	}
 	if fault := a.unfit(); fault != nil {
-		a.Refuse(fault)
+		a.decline(fault)
 		a.login.Wipe()
 		return fault
 	}
@@ -188,6 +188,9 @@ func (a *arrival) readLogin() error {
 	switch {
 	case errors.Is(err, ErrTooLong):
 		return a.malformed(err)
+	case isTimeout(err):
+		a.Refuse(Unavailable("the gateway waited for the rest of this client's LOGIN7 in vain"))
+		return a.left("client's LOGIN7", err)
 	case err != nil:
 		return a.left("client's LOGIN7", err)
 	}
@@ -200,7 +203,7 @@ func (a *arrival) readLogin() error {
 // malformed tells the client that its LOGIN7 cannot be read.
 func (a *arrival) malformed(err error) error {
 	fault := LoginFailed("the gateway cannot read this client's LOGIN7: " + err.Error())
-	a.Refuse(fault)
+	a.decline(fault)
 	return fault
 }
 
@@ -212,7 +215,7 @@ func (a *arrival) ancient() error {
 	}
 	defer a.login.Wipe()
 	fault := a.tooOld()
-	a.Refuse(fault)
+	a.decline(fault)
 	return fault
 }
 
@@ -244,7 +247,7 @@ func (a *arrival) insists() error {
 		return err
 	case err == nil:
 		a.login.Wipe()
-		a.Refuse(fault)
+		a.decline(fault)
 		return fault
 	}
 	_, err = io.CopyN(io.Discard, a.raw, lingerBytes)

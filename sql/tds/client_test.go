@@ -84,7 +84,7 @@ func TestOldClientsAreToldWhatToSet(t *testing.T) {
 		{"7.4 without PRELOGIN", false, login7(t, nil), false, "7.4 without PRELOGIN"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conn, result := arrive(t, tds.Front{})
+			conn, result := arrive(t, tds.Front{Session: "5e55"})
 			if c.prelogin {
 				send(t, conn, preloginOf(2))
 				answered(t, conn)
@@ -101,8 +101,8 @@ func TestOldClientsAreToldWhatToSet(t *testing.T) {
 			}
 			conn.Close()
 			var fault *tds.Fault
-			if a := <-result; !errors.As(a.err, &fault) || fault.Message != got.message {
-				t.Errorf("Accept = %v, want the fault that the client was told", a.err)
+			if a := <-result; !errors.As(a.err, &fault) || "gateway: "+fault.Message+" (session 5e55)" != got.message {
+				t.Errorf("Accept = %v, want the fault that the client was told, which was %q", a.err, got.message)
 			}
 		})
 	}
@@ -264,27 +264,39 @@ func TestProbesAreSilentAndStrangersGetNoAnswer(t *testing.T) {
 // The deadline that the door set is the one that holds, however slowly a
 // client goes on.
 func TestSlowClientIsBoundedByTheDoorsDeadline(t *testing.T) {
-	whole := append(preloginOf(2), login7(t, nil)...)
-	synctest.Test(t, func(t *testing.T) {
-		conn, server := net.Pipe()
-		defer conn.Close()
-		start := time.Now()
-		_ = server.SetDeadline(start.Add(15 * time.Second))
-		result := take(t.Context(), server, tds.Front{})
-		go func() { _, _ = io.Copy(io.Discard, conn) }()
-		for i := range whole {
-			if _, err := conn.Write(whole[i : i+1]); err != nil {
-				break
+	prelogin := preloginOf(2)
+	for at, quick := range map[string][]byte{"PRELOGIN": nil, "LOGIN7": prelogin} {
+		slow := append(bytes.Clone(prelogin), login7(t, nil)...)[len(quick):]
+		synctest.Test(t, func(t *testing.T) {
+			conn, server := net.Pipe()
+			defer conn.Close()
+			start := time.Now()
+			_ = server.SetDeadline(start.Add(15 * time.Second))
+			result := take(t.Context(), server, tds.Front{})
+			answer := make(chan []byte, 1)
+			go func() {
+				all, _ := io.ReadAll(conn)
+				answer <- all
+			}()
+			_, _ = conn.Write(quick)
+			for i := range slow {
+				if _, err := conn.Write(slow[i : i+1]); err != nil {
+					break
+				}
+				time.Sleep(time.Second)
 			}
-			time.Sleep(time.Second)
-		}
-		if a := <-result; !errors.Is(a.err, os.ErrDeadlineExceeded) {
-			t.Errorf("Accept = %v, want the deadline's error", a.err)
-		}
-		if took := time.Since(start); took > 16*time.Second {
-			t.Errorf("Accept took %v, want 15 s", took)
-		}
-	})
+			if a := <-result; !errors.Is(a.err, os.ErrDeadlineExceeded) {
+				t.Errorf("slow at %s: Accept = %v, want the deadline's error", at, a.err)
+			}
+			if took := time.Since(start); took > 18*time.Second {
+				t.Errorf("slow at %s: Accept took %v, want 15 s, and 2 for a message", at, took)
+			}
+			_ = server.Close()
+			if told := bytes.Contains(<-answer, farUTF16("in vain")); told != (at == "LOGIN7") {
+				t.Errorf("slow at %s: told why %t; want it where a message may stand", at, told)
+			}
+		})
+	}
 }
 
 func TestAcceptEndsWithItsContext(t *testing.T) {

@@ -21,6 +21,9 @@ type opening struct {
 	shown    bool  // the client was sent a certificate
 }
 
+// NetConn is the connection beneath, for TCP's half close.
+func (o *opening) NetConn() net.Conn { return o.Conn }
+
 // peek is the first byte, which the next Read returns again.
 func (o *opening) peek() (byte, error) {
 	var b [1]byte

@@ -32,6 +32,17 @@ func (a *arrival) tooOld() *Fault {
 		"set the driver's TDS version to 7.4 (FreeTDS: tds version = 7.4, or TDSVER=7.4), or use a newer driver", speaks))
 }
 
+// decline tells the client, before its login is anybody else's affair, that it
+// cannot be served. The session stands in what it reads alone.
+func (a *arrival) decline(f *Fault) {
+	said := *f
+	said.Message = "gateway: " + f.Message
+	if a.front.Session != "" {
+		said.Message += " (session " + a.front.Session + ")"
+	}
+	a.Refuse(&said)
+}
+
 // credentials is what the connection string has to have instead.
 func (a *arrival) credentials() string {
 	if a.front.Passwords {

@@ -107,14 +107,16 @@ func (e *LoginError) explain() (reason, remedy string) {
 	switch {
 	case errors.Is(e.Err, errNoEncryption):
 		return e.Err.Error(), "the gateway sends no token in clear text; turn on encryption at the server, or use upstream_tls: strict if it takes TDS 8.0 only"
-	case errors.Is(e.Err, errNoMARS):
+	case errors.Is(e.Err, ErrReflected):
+		return e.Err.Error(), "the server echoes what it is sent: have its operator mend it, and see that server of the entry is what it should be"
+	case errors.Is(e.Err, ErrNoMARS):
 		return e.Err.Error(), "take MultipleActiveResultSets (MARS) out of the client's connection string"
 	case errors.Is(e.Err, context.Canceled):
 		return "the login was given up", ""
 	case isTimeout(e.Err):
 		return "no answer in time", e.timeoutRemedy()
 	case e.Phase == PhaseDial:
-		return dialWords(e.Err)
+		return e.dialWords()
 	case e.Phase == PhaseTLS:
 		return tlsWords(e.Err)
 	}
@@ -123,6 +125,9 @@ func (e *LoginError) explain() (reason, remedy string) {
 		reason = "the server closed the connection"
 	}
 	if e.Phase == PhasePrelogin {
+		if _, ok := errors.AsType[net.Error](e.Err); !ok && !hungUp(e.Err) {
+			reason = "what answers is no SQL server: " + reason
+		}
 		return reason, "check that a SQL server listens there, and that upstream_tls (mandatory or strict) is what it takes"
 	}
 	return reason, "look into the server's error log for its reason"
@@ -152,11 +157,14 @@ func (e *LoginError) timeoutRemedy() string {
 	return "try again; if it stays so, look at the server's health, or raise login_timeout"
 }
 
-func dialWords(err error) (reason, remedy string) {
-	if unknown, ok := errors.AsType[*net.DNSError](err); ok && unknown.IsNotFound {
+func (e *LoginError) dialWords() (reason, remedy string) {
+	if unknown, ok := errors.AsType[*net.DNSError](e.Err); ok && unknown.IsNotFound {
 		return "the name is not known to the name server", "check server of the entry, and the DNS zone of a private endpoint"
 	}
-	return err.Error(), "check server and dial of the entry, the network, and egress.proxy"
+	if e.Hops > 0 { // what the entry says was right
+		return e.Err.Error(), "the server's connection policy is Redirect: let the gateway reach its nodes (ports 11000-11999), or set the policy to Proxy"
+	}
+	return e.Err.Error(), "check server and dial of the entry, the network, and egress.proxy"
 }
 
 // noProtocol tells the peer's alert no_application_protocol (RFC 7301 §3.2), for

@@ -100,20 +100,24 @@ func (h Header) append(b []byte) []byte {
 // the first one's header and the payloads together. All must be of one of
 // types, and of the same one; limit is of the payload, in bytes, and exceeding
 // it wraps [ErrTooLong]. Nothing is read beyond the message.
-func ReadMessage(r io.Reader, limit int, types ...PacketType) (Header, []byte, error) {
-	var first Header
-	var payload []byte
+func ReadMessage(r io.Reader, limit int, types ...PacketType) (first Header, payload []byte, err error) {
+	defer func() {
+		if err != nil { // what came may hold a password
+			clear(payload[:cap(payload)])
+			first, payload = Header{}, nil
+		}
+	}()
 	for n, empty := 0, 0; ; n++ {
 		h, err := ReadHeader(r)
 		switch {
 		case err == io.EOF && n > 0:
-			return Header{}, nil, io.ErrUnexpectedEOF
+			return first, payload, io.ErrUnexpectedEOF
 		case err != nil:
-			return Header{}, nil, err
+			return first, payload, err
 		case n == 0 && !slices.Contains(types, h.Type):
-			return Header{}, nil, fmt.Errorf("packet of type %#02x where one of %#02x is due", byte(h.Type), types)
+			return first, payload, fmt.Errorf("packet of type %#02x where one of %#02x is due", byte(h.Type), types)
 		case n > 0 && h.Type != first.Type:
-			return Header{}, nil, fmt.Errorf("packet of type %#02x within a message of %#02x", byte(h.Type), byte(first.Type))
+			return first, payload, fmt.Errorf("packet of type %#02x within a message of %#02x", byte(h.Type), byte(first.Type))
 		}
 		if n == 0 {
 			first = h
@@ -124,13 +128,12 @@ func ReadMessage(r io.Reader, limit int, types ...PacketType) (Header, []byte, e
 		}
 		// Packets without payload cost a reader time and no limit: a few do.
 		if len(payload)+size > limit || empty > maxEmptyPackets {
-			return Header{}, nil, fmt.Errorf("%w: more than %d bytes", ErrTooLong, limit)
+			return first, payload, fmt.Errorf("%w: more than %d bytes", ErrTooLong, limit)
 		}
 		start := len(payload)
 		payload = grow(payload, size)[:start+size]
 		if _, err := io.ReadFull(r, payload[start:]); err != nil {
-			clear(payload)
-			return Header{}, nil, unexpected(err)
+			return first, payload, unexpected(err)
 		}
 		if h.Status&EOM != 0 {
 			return first, payload, nil

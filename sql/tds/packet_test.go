@@ -193,3 +193,32 @@ func ExampleReadMessage() {
 	// 1016 bytes in packets
 	// true 1000 <nil>
 }
+
+// hoarder keeps the memory that it was to read into.
+type hoarder struct {
+	r    *bytes.Reader
+	kept [][]byte
+}
+
+func (h *hoarder) Read(b []byte) (int, error) {
+	h.kept = append(h.kept, b)
+	return h.r.Read(b)
+}
+
+func TestMessagesThatBreakOffLeaveNothingBehind(t *testing.T) {
+	first := append([]byte{0x10, 0, 0, 14, 0, 0, 1, 0}, "secret"...)
+	for name, rest := range map[string][]byte{
+		"the end": nil, "half a header": {0x10, 1}, "another type": {1, 1, 0, 9, 0, 0, 2, 0, 1},
+		"too much": {0x10, 1, 1, 0, 0, 0, 2, 0}, "half a packet": {0x10, 1, 0, 12, 0, 0, 2, 0, 's'},
+	} {
+		in := &hoarder{r: bytes.NewReader(append(bytes.Clone(first), rest...))}
+		if _, payload, err := tds.ReadMessage(in, 64, tds.Login7); err == nil || payload != nil {
+			t.Errorf("%s: %x, %v, want an error alone", name, payload, err)
+		}
+		for _, b := range in.kept {
+			if bytes.Contains(b, []byte("secret")) {
+				t.Errorf("%s: the payload is still in memory", name)
+			}
+		}
+	}
+}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,6 +237,38 @@ func TestTheContextEndsBothSidesAtOnce(t *testing.T) {
 		g.wantEnd("cut off", false)
 		if took := time.Since(began); took != 0 || !errors.Is(g.err, context.Canceled) {
 			t.Errorf("Run took %v more, and returned %v; want 0s, canceled", took, g.err)
+		}
+	})
+}
+
+// halvedConn is a pipe of which one half can be ended, as far as it is told.
+type halvedConn struct {
+	net.Conn
+	halved atomic.Bool
+}
+
+func (c *halvedConn) CloseWrite() error {
+	c.halved.Store(true)
+	return nil
+}
+
+func TestAClientThatStillSendsHasTimeToReadTheEnd(t *testing.T) {
+	var half *halvedConn
+	relayed(t, func(g *rig) {
+		half = &halvedConn{Conn: g.Client.conn}
+		g.Client.conn = half
+	}, func(g *rig) {
+		g.client.send(rawPacket(Bulk, 0, []byte("half a message")))
+		_ = g.server.Close()
+		synctest.Wait()
+		if !half.halved.Load() {
+			t.Fatal("the client is not told that nothing more comes")
+		}
+		g.client.send(rawPacket(Bulk, EOM, []byte("the other half"))) // is taken, and nobody's
+		began := time.Now()
+		g.wantEnd("server closed", false)
+		if took := time.Since(began); took != relayLinger {
+			t.Errorf("closed after %v, want %v", took, relayLinger)
 		}
 	})
 }

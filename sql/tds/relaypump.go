@@ -165,15 +165,18 @@ func (r *Relay) admit(unit []byte) (l *link, more bool, err error) {
 // ends or another link takes l's place.
 func (r *Relay) download(client net.Conn, l *link) {
 	defer close(l.done)
-	var big *[relayBuffer]byte
-	defer func() {
-		if big != nil {
-			relayBuffers.Put(big)
-		}
-	}()
-	small := make([]byte, relaySmaller)
-	for buf := small; ; {
+	ahead := aheadUnder(l.conn)
+	if ahead != nil {
+		ahead.rest() // after the login
+	}
+	out := &outbox{small: make([]byte, relaySmaller)}
+	defer out.release()
+	for {
+		buf := out.buf()
 		n, err := l.conn.Read(buf)
+		if n > 0 && err == nil && ahead != nil && out.big != nil {
+			n, err = ahead.gather(l.conn, buf, n)
+		}
 		rests := false
 		if n > 0 {
 			var e *ending
@@ -182,18 +185,44 @@ func (r *Relay) download(client net.Conn, l *link) {
 				return
 			}
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			r.ended(client, l, r.serverEnded(err))
 			return
+		case rests:
+			out.release()
+			if ahead != nil {
+				ahead.rest()
+			}
+		case n == relaySmaller:
+			out.grow()
 		}
-		switch {
-		case rests && big != nil:
-			relayBuffers.Put(big)
-			big, buf = nil, small
-		case n == len(small) && big == nil && !rests:
-			big = relayBuffers.Get().(*[relayBuffer]byte)
-			buf = big[:]
-		}
+	}
+}
+
+// outbox is the buffer for what a server sends: a small one while it rests.
+type outbox struct {
+	small []byte
+	big   *[relayBuffer]byte // nil while small is in use
+}
+
+func (o *outbox) buf() []byte {
+	if o.big != nil {
+		return o.big[:]
+	}
+	return o.small
+}
+
+func (o *outbox) grow() {
+	if o.big == nil {
+		o.big = relayBuffers.Get().(*[relayBuffer]byte)
+	}
+}
+
+func (o *outbox) release() {
+	if o.big != nil {
+		relayBuffers.Put(o.big)
+		o.big = nil
 	}
 }
 

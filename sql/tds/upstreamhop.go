@@ -134,6 +134,7 @@ func (j *journey) dial(ctx context.Context, addr string) (net.Conn, error) {
 // comes first, else it starts inside PRELOGIN. No byte of the login is sent
 // outside of it.
 func (j *journey) enter(ctx context.Context, raw net.Conn, h hop) (u *Upstream, routing *Routing, err error) {
+	raw = readAhead(raw)
 	conf := &tls.Config{
 		ServerName: h.host, RootCAs: j.target.Roots, MinVersion: tls.VersionTLS12,
 		DynamicRecordSizingDisabled: true, // SQL Server wants a packet in one record
@@ -172,8 +173,9 @@ func (j *journey) enter(ctx context.Context, raw net.Conn, h hop) (u *Upstream, 
 // left: the token would be readable, or all after it.
 var errNoEncryption = errors.New("the server does not encrypt the connection")
 
-// errNoMARS is MARS asked for by the client and refused by the server.
-var errNoMARS = errors.New("the server does not support MARS")
+// ErrNoMARS is wrapped when the client asked for MARS and the server refused: the
+// client was answered already, so that the session cannot go on without.
+var ErrNoMARS = errors.New("the server does not support MARS")
 
 // negotiate exchanges PRELOGIN with the server.
 func (j *journey) negotiate(conn net.Conn) (agreed, error) {
@@ -192,7 +194,7 @@ func (j *journey) negotiate(conn net.Conn) (agreed, error) {
 		return agreed{}, errNoEncryption
 	}
 	if j.mars && !reply.MARS() {
-		return agreed{}, errNoMARS
+		return agreed{}, ErrNoMARS
 	}
 	required, _ := reply.Get(OptFedAuthRequired)
 	return agreed{echo: len(required) == 1 && required[0] == 1, nonce: copied(reply, OptNonce, nonceBytes)}, nil
@@ -200,12 +202,18 @@ func (j *journey) negotiate(conn net.Conn) (agreed, error) {
 
 // present sends the login and reads what the server makes of it.
 func (j *journey) present(conn net.Conn, h hop, a agreed) (*Upstream, *Routing, error) {
-	if err := j.send(conn, h, a); err != nil {
+	sent, err := j.send(conn, h, a)
+	defer sent.wipe()
+	if err != nil {
 		return nil, nil, err
 	}
 	header, payload, err := ReadMessage(conn, MaxAnswerBytes, Reply)
 	if err != nil {
 		return nil, nil, err
+	}
+	if sent.within(payload) { // a client must not see it, nor the log
+		clear(payload)
+		return nil, nil, ErrReflected
 	}
 	answer, err := judge(payload)
 	if err != nil || answer.routing != nil {
@@ -217,19 +225,20 @@ func (j *journey) present(conn net.Conn, h hop, a agreed) (*Upstream, *Routing, 
 	}, nil, nil
 }
 
-// send sends LOGIN7. What held the token is wiped, sent or not.
-func (j *journey) send(conn net.Conn, h hop, a agreed) error {
+// send sends LOGIN7, and returns by what to know the token again. What held it
+// is wiped, sent or not.
+func (j *journey) send(conn net.Conn, h hop, a agreed) (needle, error) {
 	fedAuth := FedAuth(j.token, a.echo, a.nonce)
 	defer clear(fedAuth.Data)
 	payload, err := j.rewritten(h, fedAuth).Bytes()
 	if err != nil {
-		return fmt.Errorf("LOGIN7: %w", err)
+		return needle{}, fmt.Errorf("LOGIN7: %w", err)
 	}
 	defer clear(payload)
 	if len(payload) > MaxLoginBytes {
-		return fmt.Errorf("LOGIN7 of %d bytes: %w", len(payload), ErrTooLong)
+		return needle{}, fmt.Errorf("LOGIN7 of %d bytes: %w", len(payload), ErrTooLong)
 	}
-	return writePackets(conn, payload)
+	return needleOf(fedAuth), writePackets(conn, payload)
 }
 
 // writePackets writes a LOGIN7: packets of 4096 bytes, the last one shorter, each

@@ -46,6 +46,12 @@ class Work {
             try { while (reader.Read()) rows++; Say("cancel", "no error"); } catch (SqlException) { Say("cancel", "stopped"); }
         }
         Say("after", One(c, "SELECT 7"));
+        using (var table = new DataTable()) {
+            table.Columns.Add("id", typeof(int));
+            for (int i = 0; i < 50000; i++) table.Rows.Add(i);
+            using (var bulk = new SqlBulkCopy(c) { DestinationTableName = "#t" }) bulk.WriteToServer(table);
+        }
+        Say("bulk", One(c, "SELECT COUNT(*) FROM #t"));
     }
 
     static void Mars() {

@@ -1,0 +1,56 @@
+package tds_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/seed-13b04e61/gateway/secrets"
+	"github.com/seed-13b04e61/gateway/sql/tds"
+)
+
+func TestAnAnswerWithTheTokenInItIsSeenByNobody(t *testing.T) {
+	const signature = "AyTzq0bF3w8n1cMxVt7uJkRrSsOoPpLlZ5dGhQeWa-4"
+	const token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJnYXRld2F5In0." + signature
+	long := bytes.Repeat([]byte{'.', 0}, 3000)
+	for name, answer := range map[string][]byte{
+		"in an ERROR":              farJoin(farError(18456, "Login failed for "+token), farDone()),
+		"its signature alone":      farJoin(farError(50000, signature), farDone()),
+		"in an INFO of a welcome":  farJoin(farInfo("hello "+token), farWelcome()),
+		"as the database":          farJoin(farEnv(1, token, "master"), farWelcome()),
+		"in a redirect":            farJoin(farRouting(token, 1433), farDone()),
+		"in bytes of a feature":    farJoin(farFeatures(farFeature{2, []byte(token)}), farAck(0x74000004), farDone()),
+		"over the end of a packet": farJoin(farInfo(string(long[:4020])+token), farWelcome()),
+		"in what is no token":      append([]byte{0x55}, farUTF16(token)...),
+	} {
+		for _, nonce := range [][]byte{nil, make([]byte, 32)} {
+			t.Run(name, func(t *testing.T) {
+				f := newFar()
+				f.nonce, f.answer = nonce, func(farVisit) []byte { return answer }
+				u, err := tds.Connect(t.Context(), targetOf(f.start(t)), clientLogin(), clientOptions(), secrets.New(token))
+				if u != nil {
+					_ = u.Close()
+				}
+				e, ok := errors.AsType[*tds.LoginError](err)
+				if !ok || !errors.Is(err, tds.ErrReflected) || len(e.Tokens) > 0 || e.Remedy() == "" {
+					t.Fatalf("Connect() = %v, want ErrReflected and nothing of the answer", err)
+				}
+				if bytes.Contains([]byte(e.Error()), []byte(signature)) {
+					t.Errorf("the error holds the token: %v", e)
+				}
+			})
+		}
+	}
+}
+
+func TestATokenTooShortToBeOneIsNotLookedFor(t *testing.T) {
+	f := newFar()
+	f.answer = func(farVisit) []byte {
+		return farJoin(farInfo("Changed language setting to us_english."), farWelcome())
+	}
+	u, err := tds.Connect(t.Context(), targetOf(f.start(t)), clientLogin(), clientOptions(), secrets.New("us_english"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = u.Close()
+}
