@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -271,16 +270,23 @@ func TestCheckLivePrintsTheUserThatIsMissing(t *testing.T) {
 	}
 }
 
-// TestTheProcessShowsACertificateOfItsOwn has no certificate_file.
+// TestDriversThatTrustAnyCertificateTakeTheOneOfTheProcess has no certificate_file.
 func TestDriversThatTrustAnyCertificateTakeTheOneOfTheProcess(t *testing.T) {
 	t.Parallel()
-	f := newSQLField(t, sqlSetup{keys: ", client_tls: optional"})
+	f := newSQLField(t, sqlSetup{})
 	config := strings.Replace(f.config(sqlSetup{}), ", certificate_file: door.pem, key_file: door.key", "", 1)
+	if strings.Contains(config, "door.pem") {
+		t.Fatal("the door has a certificate_file")
+	}
 	g := start(t, setup{Dir: filepath.Dir(f.ca), Config: config})
 	for _, encrypt := range []string{"true", "false"} {
-		db := sqlPool(t, g.sql[sqlDoor], "any", "any", "database=d1&TrustServerCertificate=true&encrypt="+url.QueryEscape(encrypt))
+		db := sqlPool(t, g.sql[sqlDoor], "any", "any", "database=d1&TrustServerCertificate=true&encrypt="+encrypt)
 		if name, err := whoever(t.Context(), db); err != nil || name != sqlPrincipal {
 			t.Errorf("encrypt=%s: %q, %v", encrypt, name, err)
 		}
+	}
+	db := sqlPool(t, g.sql[sqlDoor], "any", "any", "database=d1&encrypt=true&certificate="+f.ca)
+	if name, err := whoever(t.Context(), db); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a driver that verifies: %q, %v", name, err)
 	}
 }

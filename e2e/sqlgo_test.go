@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	mssql "github.com/microsoft/go-mssqldb"
 )
@@ -104,7 +105,7 @@ func sqlCancelled(t *testing.T, f *sqlField, db *sql.DB) string {
 	before := f.far.Counts()
 	go func() {
 		for f.far.Counts().Requests == before.Requests && ctx.Err() == nil {
-			continueSoon()
+			time.Sleep(pause)
 		}
 		cancel()
 	}()

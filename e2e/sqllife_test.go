@@ -228,24 +228,9 @@ func (f *sqlField) direct(t *testing.T) *sql.DB {
 	return db
 }
 
-// TestADrainLosesNoRequest has a pool work while SIGTERM comes: what the server
-// did, the driver was told of, and what the driver was refused, the server never
-// did.
-func TestADrainLosesNoRequest(t *testing.T) {
-	t.Parallel()
-	f := newSQLField(t, sqlSetup{})
-	far := f.direct(t)
-	if _, err := far.ExecContext(t.Context(), "CREATE TABLE work (id int); CREATE TABLE slow (id int)"); err != nil {
-		t.Fatal(err)
-	}
-	long := make(chan error, 1)
-	before := f.far.Counts().Requests
-	go func() {
-		_, err := f.pool(t, "any", "any", "encrypt=disable").ExecContext(context.WithoutCancel(t.Context()), "WAITFOR DELAY '00:00:02' INSERT INTO slow VALUES (1)")
-		long <- err
-	}()
-	eventually(t, "the server has the long request", func() bool { return f.far.Counts().Requests > before })
-	var done, refused atomic.Int64
+// inserters are four pools that insert without pause until finish is called.
+func (f *sqlField) inserters(t *testing.T, done, refused *atomic.Int64) (finish func()) {
+	t.Helper()
 	var workers sync.WaitGroup
 	stop := make(chan struct{})
 	for range 4 {
@@ -265,6 +250,31 @@ func TestADrainLosesNoRequest(t *testing.T) {
 			}
 		})
 	}
+	return sync.OnceFunc(func() {
+		close(stop)
+		workers.Wait()
+	})
+}
+
+// TestADrainLosesNoRequest has a pool work while SIGTERM comes: what the server
+// did, the driver was told of, and what the driver was refused, the server never
+// did.
+func TestADrainLosesNoRequest(t *testing.T) {
+	t.Parallel()
+	f := newSQLField(t, sqlSetup{})
+	far := f.direct(t)
+	if _, err := far.ExecContext(t.Context(), "CREATE TABLE work (id int); CREATE TABLE slow (id int)"); err != nil {
+		t.Fatal(err)
+	}
+	long := make(chan error, 1)
+	before := f.far.Counts().Requests
+	go func() {
+		_, err := f.pool(t, "any", "any", "encrypt=disable").ExecContext(context.WithoutCancel(t.Context()), "WAITFOR DELAY '00:00:02' INSERT INTO slow VALUES (1)")
+		long <- err
+	}()
+	eventually(t, "the server has the long request", func() bool { return f.far.Counts().Requests > before })
+	var done, refused atomic.Int64
+	finish := f.inserters(t, &done, &refused)
 	eventually(t, "the pools work", func() bool { return done.Load() > 100 })
 	if err := f.g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -277,8 +287,7 @@ func TestADrainLosesNoRequest(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the gateway did not end")
 	}
-	close(stop)
-	workers.Wait()
+	finish()
 	for table, want := range map[string]int64{"work": done.Load(), "slow": 1} {
 		var n int64
 		if err := far.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+table).Scan(&n); err != nil || n != want {

@@ -56,3 +56,25 @@ func (f *sqlField) manyRows(t *testing.T) error {
 	}
 	return nil
 }
+
+// TestLoginsOfSeveralPacketsAreTaken has a long token. The server holds packets
+// that are no full ones against the gateway.
+func TestLoginsOfSeveralPacketsAreTaken(t *testing.T) {
+	t.Parallel()
+	f := newSQLField(t, sqlSetup{before: func(f *sqlField) {
+		var roles []string
+		for i := range 60 {
+			roles = append(roles, fmt.Sprintf("Orders.Of.Region.%d.Read.All", i))
+		}
+		if err := f.world.Entra.Grant(sandbox.ClientID, sandbox.SQLResource, roles...); err != nil {
+			t.Fatal(err)
+		}
+	}})
+	name, err := whoever(t.Context(), f.pool(t, "any", "any", "encrypt=disable"))
+	if err != nil || name != sqlPrincipal {
+		t.Errorf("the driver reads %q, %v", name, err)
+	}
+	if logins := f.far.Logins(); len(logins) != 1 || len(logins[0].Payload) <= 4096 {
+		t.Errorf("%d logins, want one of more than 4096 bytes", len(logins))
+	}
+}

@@ -8,10 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
-
-func continueSoon() { time.Sleep(pause) }
 
 // sqlRow is a driver that nobody here wrote, in one of its ways to encrypt.
 type sqlRow struct {
@@ -140,14 +137,13 @@ func sqlClient(t *testing.T) string {
 func steps(out string) map[string]string {
 	got := map[string]string{}
 	for line := range strings.Lines(out) {
-		line = strings.TrimSpace(line)
-		if name, value, ok := strings.Cut(line, "="); ok {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
 			got[name] = strings.TrimSpace(value)
 		}
-		// FreeTDS' own tools have no line of the kind for an error.
-		if strings.Contains(out, "boom") && strings.Contains(out, "50000") && got["raised"] == "" {
-			got["raised"] = "50000 boom"
-		}
+	}
+	// FreeTDS' own tools have no line of the kind for an error.
+	if _, ok := got["raised"]; !ok && strings.Contains(out, "Msg 50000") && strings.Contains(out, "boom") {
+		got["raised"] = "50000 boom"
 	}
 	return got
 }
