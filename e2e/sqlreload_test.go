@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"database/sql"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/seed-13b04e61/gateway/sandbox"
 )
 
 func TestADoorOfIPv6KeepsItsPortAcrossReloads(t *testing.T) {
@@ -40,3 +44,43 @@ func TestADoorOfIPv6KeepsItsPortAcrossReloads(t *testing.T) {
 	}
 }
 
+func TestTwoDoorsToOneServerAreTwoPrincipals(t *testing.T) {
+	t.Parallel()
+	const other = "5f8d2c1a-0b7e-4a63-9c11-2d3e4f5a6b7c"
+	s := sqlSetup{
+		files:    map[string]string{},
+		sections: fmt.Sprintf("  other: {tenant_id: %s, client_id: %s, client_secret: {file: other-secret}, authority_host: 'http://127.0.0.1:9'}\n", sandbox.TenantDomain, other),
+	}
+	s.before = func(f *sqlField) {
+		entra := f.world.Entra
+		if _, err := entra.RegisterApp(sandbox.App{ClientID: other, Name: "other", Tenants: []string{sandbox.TenantDomain}}); err != nil {
+			t.Fatal(err)
+		}
+		secret, err := entra.AddSecret(other, sandbox.Secret{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.files["other-secret"] = secret.Value
+		f.far.CreateUser(other)
+	}
+	f := newSQLField(t, s)
+	text, err := os.ReadFile(f.g.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := freePort(t)
+	config := strings.Replace(string(text), "'http://127.0.0.1:9'", f.world.Entra.URL(), 1) + f.entry("second", at, ", credential: other")
+	write(t, f.g.config, config)
+	if err := f.g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	first, second := sqlPool(t, f.g.sql[sqlDoor], "any", "any", "encrypt=disable"), sqlPool(t, at, "any", "any", "encrypt=disable")
+	eventually(t, "the new door is open", func() bool { return second.PingContext(t.Context()) == nil })
+	for range 3 {
+		for want, db := range map[string]*sql.DB{sqlPrincipal: first, other + "@" + sandbox.TenantID: second} {
+			if who, err := whoever(t.Context(), db); err != nil || who != want {
+				t.Errorf("SUSER_SNAME() = %q, %v, want %s", who, err, want)
+			}
+		}
+	}
+}
