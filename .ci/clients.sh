@@ -97,10 +97,14 @@ echo "$count client checks passed"
 need=()
 for tool in squid openssl git slowhttptest; do command -v "$tool" >/dev/null || need+=("$tool"); done
 /usr/bin/python3 -c 'import requests, httpx, aiohttp' 2>/dev/null || need+=(python3-requests python3-httpx python3-aiohttp)
-# Drivers of SQL Server.
-/usr/bin/python3 -c 'import pymssql, pytds' 2>/dev/null || need+=(python3-pymssql python3-tds)
-command -v tsql >/dev/null || need+=(freetds-bin)
-command -v mcs >/dev/null || need+=(mono-mcs mono-runtime libmono-system-data4.0-cil libmono-i18n-west4.0-cil)
+# Drivers of SQL Server: FreeTDS and what is built on it, pytds, jTDS, and
+# System.Data.SqlClient on Mono, which needs code page 1252.
+for tool in tsql bsqldb; do command -v "$tool" >/dev/null || { need+=(freetds-bin); break; }; done
+/usr/bin/python3 -c 'import pymssql, pytds, OpenSSL, pyodbc' 2>/dev/null || need+=(python3-pymssql python3-tds python3-openssl python3-pyodbc)
+[ -f /usr/share/tdsodbc/odbcinst.ini ] && grep -qs '^\[FreeTDS\]' /etc/odbcinst.ini || need+=(tdsodbc unixodbc odbcinst)
+[ -f /usr/share/java/jtds.jar ] || need+=(libjtds-java)
+command -v mcs >/dev/null && command -v mono >/dev/null && [ -f /usr/lib/mono/4.5/System.Data.dll ] && [ -f /usr/lib/mono/4.5/I18N.West.dll ] ||
+  need+=(mono-mcs mono-runtime libmono-system-data4.0-cil libmono-i18n-west4.0-cil)
 if [ ${#need[@]} -gt 0 ]; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null

@@ -16,6 +16,7 @@ func tool(name string) string {
 	return map[string]string{
 		"python": "/usr/bin/python3", "squid": "/usr/sbin/squid", "ncsa": "/usr/lib/squid/basic_ncsa_auth",
 		"modules": "node_modules/oidc-provider/package.json", "gateway": os.Getenv(binaryEnv),
+		"jtds": "/usr/share/java/jtds.jar", "odbc": "/usr/share/tdsodbc/odbcinst.ini",
 	}[name]
 }
 
@@ -33,13 +34,13 @@ func TestMain(m *testing.M) {
 
 // run builds the gateway once and runs the tests with it.
 func run(m *testing.M) int {
-	for _, name := range []string{"python", "squid", "ncsa", "modules"} {
+	for _, name := range []string{"python", "squid", "ncsa", "modules", "jtds", "odbc"} {
 		if _, err := os.Stat(tool(name)); err != nil {
 			fmt.Fprintf(os.Stderr, "%v; run make clients\n", err)
 			return 1
 		}
 	}
-	for _, name := range []string{"curl", "wget", "node", "java", "openssl", "git", "slowhttptest", "tsql", "mcs", "mono"} {
+	for _, name := range []string{"curl", "wget", "node", "java", "openssl", "git", "slowhttptest", "tsql", "bsqldb", "mcs", "mono"} {
 		if _, err := exec.LookPath(name); err != nil {
 			fmt.Fprintf(os.Stderr, "%v; run make clients\n", err)
 			return 1

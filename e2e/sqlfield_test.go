@@ -2,9 +2,14 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -60,7 +65,7 @@ func newSQLField(t *testing.T, s sqlSetup) *sqlField {
 	dir := t.TempDir()
 	f.ca = filepath.Join(dir, "door-ca.pem")
 	write(t, f.ca, own.pem)
-	certificate, key := own.server(t, "gateway.internal")
+	certificate, key := doorCertificate(t, own)
 	files := map[string]string{"client-secret": f.world.Secret(), "sql-ca.pem": string(f.far.CAPEM()), "door.pem": certificate, "door.key": key}
 	for name, text := range s.files {
 		files[name] = text
@@ -70,6 +75,21 @@ func newSQLField(t *testing.T, s sqlSetup) *sqlField {
 	f.tap = newSQLTap(t, f.g.sql[sqlDoor])
 	f.host, f.port, _ = net.SplitHostPort(f.tap.addr)
 	return f
+}
+
+// doorCertificate is for loopback. Its common name is what pytds looks at.
+func doorCertificate(t *testing.T, a *authority) (certPEM, keyPEM string) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM, _ = sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}, a, key)
+	return certPEM, privatePEM(t, key)
 }
 
 // config is routes.yaml with one door.

@@ -105,7 +105,7 @@ func sqlWelcome(more ...tds.Token) []byte {
 	return tds.Join(append(append([]tds.Token{ack, fed}, more...), done))
 }
 
-func answerLogin(conn net.Conn, payload []byte) {
+func sendReply(conn net.Conn, payload []byte) {
 	_ = tds.WriteMessage(conn, tds.Header{Type: tds.Reply}, payload, tds.LoginPacket)
 }
 
@@ -115,18 +115,18 @@ func TestHostileSQLServersAreToldAndGetNothingThrough(t *testing.T) {
 	s := startHostileSQL(t)
 	g := startSQLDoor(t, w, s.ca, s.addr, "    login_timeout: 10s\n", "")
 	a := &sqlArena{gateway: g, addr: g.sqlAddr(t)}
-	good := func(conn net.Conn, _ string) { answerLogin(conn, sqlWelcome()) }
+	good := func(conn net.Conn, _ string) { sendReply(conn, sqlWelcome()) }
 	route := func(host string, port uint16) func(net.Conn, string) {
 		return func(conn net.Conn, _ string) {
 			name := units(host)
 			value := append([]byte{0, byte(port), byte(port >> 8), byte(len(name) / 2), byte(len(name) / 2 >> 8)}, name...)
 			env := append(tds.Token{tds.TokenEnvChange, byte(len(value) + 5), byte((len(value) + 5) >> 8), tds.EnvRouting, byte(len(value)), byte(len(value) >> 8)}, value...)
-			answerLogin(conn, sqlWelcome(append(env, 0, 0)))
+			sendReply(conn, sqlWelcome(append(env, 0, 0)))
 		}
 	}
 	size := func(n string) func(net.Conn, string) {
 		return func(conn net.Conn, _ string) {
-			answerLogin(conn, sqlWelcome(append(append(tds.Token{tds.TokenEnvChange, byte(3 + 2*len(n)), 0, tds.EnvPacketSize, byte(len(n))}, units(n)...), 0)))
+			sendReply(conn, sqlWelcome(append(append(tds.Token{tds.TokenEnvChange, byte(3 + 2*len(n)), 0, tds.EnvPacketSize, byte(len(n))}, units(n)...), 0)))
 		}
 	}
 	for name, test := range map[string]struct {
@@ -134,14 +134,14 @@ func TestHostileSQLServersAreToldAndGetNothingThrough(t *testing.T) {
 		want string // in what the client is told
 	}{
 		"the token in an ERROR": {func(c net.Conn, token string) {
-			answerLogin(c, tds.LoginFailed("no "+token[len(token)-900:]).Reply(tds.TDS74))
+			sendReply(c, tds.LoginFailed("no "+token[len(token)-900:]).Reply(tds.TDS74))
 		}, "contained the token"},
-		"the token in a welcome": {func(c net.Conn, token string) { answerLogin(c, sqlWelcome(tds.InfoToken(token[len(token)-900:]))) }, "contained the token"},
+		"the token in a welcome": {func(c net.Conn, token string) { sendReply(c, sqlWelcome(tds.InfoToken(token[len(token)-900:]))) }, "contained the token"},
 		"control characters": {func(c net.Conn, _ string) {
-			answerLogin(c, tds.LoginFailed("no\n\x1b[2J\x00\u202e"+strings.Repeat("x", 900)).Reply(tds.TDS74))
+			sendReply(c, tds.LoginFailed("no\n\x1b[2J\x00\u202e"+strings.Repeat("x", 900)).Reply(tds.TDS74))
 		}, "no\n\x1b[2J"},
 		"a cut in the answer":         {func(c net.Conn, _ string) { _, _ = c.Write([]byte{4, 1, 0, 99, 0, 0, 1, 0, 0xad}) }, "broke off"},
-		"endless INFO":                {func(c net.Conn, _ string) { answerLogin(c, bytes.Repeat(tds.InfoToken("again"), 40000)) }, "too long"},
+		"endless INFO":                {func(c net.Conn, _ string) { sendReply(c, bytes.Repeat(tds.InfoToken("again"), 40000)) }, "too long"},
 		"packets of size 0":           {size("0"), "packet size"},
 		"packets of size 65535":       {size("65535"), "packet size"},
 		"redirect to metadata":        {route("169.254.169.254", 80), "redirect_suffixes"},

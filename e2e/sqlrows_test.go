@@ -33,12 +33,12 @@ func sqlRows() []sqlRow {
 		}
 	}
 	add(sqlRow{driver: "go-mssqldb", without: "reset"}, "disable", "false", "true", "strict")
-	add(sqlRow{driver: "tedious", with: map[string]string{"cancel": "ECANCEL", "reset": "8"}}, "false", "true", "strict")
+	add(sqlRow{driver: "tedious", with: map[string]string{"cancel": "ECANCEL", "reset": "8", "bulk": "50000"}}, "false", "true", "strict")
 	add(sqlRow{driver: "mssql", with: map[string]string{"cancel": "ECANCEL", "pool": "190"}}, "false", "true", "strict")
 	add(sqlRow{driver: "pymssql"}, "off", "request", "require")
 	add(sqlRow{driver: "pytds", with: map[string]string{"mars": "2001000 500500"}}, "off", "on")
 	add(sqlRow{driver: "pyodbc"}, "off", "request", "require")
-	add(sqlRow{driver: "SqlClient", with: map[string]string{"bulk": "2001", "pool": "1", "mars": "2001000 500500"}}, "False", "True")
+	add(sqlRow{driver: "SqlClient", with: map[string]string{"bulk": "50001", "pool": "1", "mars": "2001000 500500"}}, "False", "True")
 	add(sqlRow{driver: "tsql", without: "echo rollback commit cancel after"}, "off", "request", "require")
 	add(sqlRow{driver: "bsqldb", without: "echo rollback commit cancel after"}, "off", "request", "require")
 	return all

@@ -48,7 +48,7 @@ class Work {
         Say("after", One(c, "SELECT 7"));
         using (var table = new DataTable()) {
             table.Columns.Add("id", typeof(int));
-            for (int i = 0; i < 2000; i++) table.Rows.Add(i);
+            for (int i = 0; i < 50000; i++) table.Rows.Add(i);
             using (var bulk = new SqlBulkCopy(c) { DestinationTableName = "#t" }) bulk.WriteToServer(table);
         }
         Say("bulk", One(c, "SELECT COUNT(*) FROM #t"));
@@ -60,8 +60,8 @@ class Work {
             long a = 0, b = 0;
             using (var first = new SqlCommand("SELECT n, pad FROM numbers(2000, 100)", c).ExecuteReader())
             using (var second = new SqlCommand("SELECT n, pad FROM numbers(1000, 100)", c).ExecuteReader()) {
-                while (second.Read()) { first.Read(); a += first.GetInt32(0); b += second.GetInt32(0); }
-                while (first.Read()) a += first.GetInt32(0);
+                while (second.Read()) { first.Read(); a += first.GetInt64(0); b += second.GetInt64(0); }
+                while (first.Read()) a += first.GetInt64(0);
             }
             Say("mars", a + " " + b);
         }

@@ -22,6 +22,7 @@ async function byTedious() {
       rowCollectionOnRequestCompletion: true, cryptoCredentialsDetails: { ca: readFileSync(ca) },
     },
   });
+  c.on('errorMessage', (m) => say('number', m.number));
   await new Promise((yes, no) => c.connect((err) => (err ? no(err) : yes())));
   const call = (how, text, prepare = () => {}) => new Promise((yes, no) => {
     const request = new Request(text, (err, count, rows) => (err ? no(err) : yes(rows.map((r) => r.map((v) => v.value)))));
@@ -41,6 +42,11 @@ async function byTedious() {
     await promised(end);
     say(end.replace('Transaction', ''), await one('SELECT COUNT(*) FROM #t'));
   }
+  say('bulk', await new Promise((yes, no) => {
+    const bulk = c.newBulkLoad('#t', (err, count) => (err ? no(err) : yes(count)));
+    bulk.addColumn('id', TYPES.Int, { nullable: true });
+    c.execBulkLoad(bulk, Array.from({ length: 50000 }, (_, id) => ({ id })));
+  }));
   say('raised', await call('execSqlBatch', "RAISERROR('boom', 16, 1)").then(() => 'no error', code));
   say('cancel', await call('execSqlBatch', "WAITFOR DELAY '01:00:00'", () => setTimeout(() => c.cancel(), 50)).then(() => 'no error', (err) => err.code));
   say('after', await one('SELECT 7'));
