@@ -195,7 +195,10 @@ func noProtocol(err error) bool {
 }
 
 func tlsWords(err error) (reason, remedy string) {
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		if strings.Contains(unknown.Error(), "insecure algorithm") { // which crypto/x509 has as text alone
+			return "its certificate is signed by an algorithm that proves nothing any more, such as SHA-1", "have a certificate issued that is signed with SHA-256"
+		}
 		return "its certificate is signed by an authority that is not trusted here", "if it comes from a private CA, name the CA's PEM file as tls.ca_file of the entry"
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
