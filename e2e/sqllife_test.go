@@ -190,6 +190,30 @@ func TestUsersThatAreMissingCostOneRenewalAMinute(t *testing.T) {
 	}
 }
 
+// TestATokenOfADriversOwnIsReplaced is for tools that insist on one.
+func TestATokenOfADriversOwnIsReplaced(t *testing.T) {
+	t.Parallel()
+	const own = "a-token-of-the-drivers-own-0123"
+	f := newSQLField(t, sqlSetup{})
+	c, err := mssql.NewAccessTokenConnector("sqlserver://"+f.tap.addr+"?database=d1&encrypt=true&certificate="+f.ca, func() (string, error) { return own, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(c)
+	defer db.Close()
+	if name, err := whoever(t.Context(), db); err != nil || name != sqlPrincipal {
+		t.Errorf("the driver reads %q, %v", name, err)
+	}
+	for _, l := range f.far.Logins() {
+		if strings.Contains(narrow(string(l.Payload)), own) {
+			t.Error("the driver's token went to the server")
+		}
+	}
+	if strings.Contains(f.g.stdout.String(), own) {
+		t.Error("the driver's token is in the log")
+	}
+}
+
 // direct is a pool straight at the server, by a token of its own.
 func (f *sqlField) direct(t *testing.T) *sql.DB {
 	t.Helper()

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/seed-13b04e61/gateway/egress"
 )
 
 // Phase is a part of a login, in logs, metrics and errors.
@@ -113,6 +116,8 @@ func (e *LoginError) explain() (reason, remedy string) {
 		return e.Err.Error(), "take MultipleActiveResultSets (MARS) out of the client's connection string"
 	case errors.Is(e.Err, context.Canceled):
 		return "the login was given up", ""
+	case errors.Is(e.Err, egress.ErrNextHop):
+		return e.hopWords()
 	case isTimeout(e.Err):
 		return "no answer in time", e.timeoutRemedy()
 	case e.Phase == PhaseDial:
@@ -157,9 +162,24 @@ func (e *LoginError) timeoutRemedy() string {
 	return "try again; if it stays so, look at the server's health, or raise login_timeout"
 }
 
+// hopWords are about the next hop, which opened no tunnel.
+func (e *LoginError) hopWords() (reason, remedy string) {
+	remedy = "check egress.proxy in routes.yaml: its address, and whether it is up"
+	if isTimeout(e.Err) {
+		return "the next hop did not answer in time", remedy
+	}
+	return e.Err.Error(), remedy
+}
+
 func (e *LoginError) dialWords() (reason, remedy string) {
 	if unknown, ok := errors.AsType[*net.DNSError](e.Err); ok && unknown.IsNotFound {
 		return "the name is not known to the name server", "check server of the entry, and the DNS zone of a private endpoint"
+	}
+	if refused, ok := errors.AsType[*egress.ProxyError](e.Err); ok {
+		if refused.Status == http.StatusProxyAuthRequired {
+			return e.Err.Error(), "check username and password of egress.proxy in routes.yaml"
+		}
+		return e.Err.Error(), "have the next hop let CONNECT pass to the server's port 1433, and to 11000-11999 of its nodes; or set egress.proxy.bypass for those that can be dialled directly"
 	}
 	if e.Hops > 0 { // what the entry says was right
 		return e.Err.Error(), "the server's connection policy is Redirect: let the gateway reach its nodes (ports 11000-11999), or set the policy to Proxy"
@@ -245,6 +265,9 @@ func (j *journey) phase(ctx context.Context, p Phase, run func() error) error {
 		return nil
 	}
 	if ctx.Err() != nil {
+		if errors.Is(err, egress.ErrNextHop) { // who it was that did not answer
+			return &LoginError{Phase: p, Err: fmt.Errorf("%w: %w", ctx.Err(), err)}
+		}
 		return &LoginError{Phase: p, Err: ctx.Err()}
 	}
 	if r, ok := errors.AsType[*refusal](err); ok {
