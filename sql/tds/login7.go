@@ -33,7 +33,6 @@ const (
 	FeatureSessionRecovery      = 0x01
 	FeatureFedAuth              = 0x02
 	FeatureDNSCaching           = 0x0b
-	FeatureEnhancedRouting      = 0x0f
 	FedAuthLibrarySecurityToken = 0x01
 )
 
