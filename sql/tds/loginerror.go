@@ -230,8 +230,8 @@ func refusalRemedy(e *ServerError) string {
 			return "the principal of the token is no user of the database: CREATE USER it there (gateway check --live prints the statement)"
 		}
 	case 40615:
-		if ip := quotedAddress(e.Message); ip != "" {
-			return "let " + ip + " through the server's firewall, or use a private endpoint"
+		if ip, ok := e.Address(); ok {
+			return "let " + ip.String() + " through the server's firewall, or use a private endpoint"
 		}
 		return "let the gateway's address through the server's firewall, or use a private endpoint"
 	case 40914:
@@ -248,14 +248,15 @@ func refusalRemedy(e *ServerError) string {
 	return ""
 }
 
-// quotedAddress is the first IP address in single quotes, "" for none.
-func quotedAddress(s string) string {
-	for part := range strings.SplitSeq(s, "'") {
-		if ip, err := netip.ParseAddr(part); err == nil {
-			return ip.String()
+// Address is the first IP address in the server's words: of 40615 the client's, as
+// its firewall sees it. False for none.
+func (e *ServerError) Address() (netip.Addr, bool) {
+	for word := range strings.FieldsFuncSeq(e.Message, func(r rune) bool { return strings.ContainsRune(" '\",()", r) }) {
+		if ip, err := netip.ParseAddr(strings.TrimRight(word, ".")); err == nil {
+			return ip.WithZone(""), true // a zone could be anything, and may be pasted into a shell
 		}
 	}
-	return ""
+	return netip.Addr{}, false
 }
 
 // phase runs a phase and takes its time. An error becomes a *[LoginError]; once
