@@ -64,7 +64,7 @@ const (
 	LoginTokenMissing    LoginResult = "token_unavailable"
 	LoginUnreachable     LoginResult = "upstream_unreachable"
 	LoginUpstreamTLS     LoginResult = "upstream_tls"
-	LoginUpstreamProxy   LoginResult = "upstream_proxy"    // the next hop refused
+	LoginUpstreamProxy   LoginResult = "upstream_proxy"    // the next hop refused, or is not there
 	LoginUpstreamBroken  LoginResult = "upstream_protocol" // its answer is none that can be used
 	LoginReflected       LoginResult = "token_reflected"   // its answer contained our token
 	LoginUpstreamRefused LoginResult = "upstream_refused"  // in its own words

@@ -49,7 +49,7 @@ func (a *authority) server(t testing.TB, names ...string) (certPEM, keyPEM strin
 		t.Fatal(err)
 	}
 	certPEM, _ = sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "server"},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, // pytds looks there
 		NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: append([]string{"localhost"}, names...),

@@ -112,7 +112,8 @@ func (f *sqlField) entry(name, listen, keys string) string {
 		{"server:", ", server: " + sandbox.SQLHost}, {"dial:", fmt.Sprintf(", dial: %q", f.far.Addr())}, {"database:", ", database: d1"},
 		{"certificate_file:", ", certificate_file: door.pem, key_file: door.key"},
 	} {
-		if !strings.Contains(keys, key.name) {
+		shown := key.name != "certificate_file:" || !strings.Contains(keys, "client_tls: off")
+		if shown && !strings.Contains(keys, key.name) {
 			keys = key.usual + keys
 		}
 	}

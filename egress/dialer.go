@@ -34,6 +34,10 @@ const (
 // the gateway's own listeners.
 var ErrForbidden = errors.New("address may not be dialled")
 
+// ErrNextHop is wrapped when the next hop cannot be reached, does not answer, or
+// answers with what is no HTTP. Its refusal is a [ProxyError].
+var ErrNextHop = errors.New("next hop")
+
 // ProxyError is the next hop's refusal to open a tunnel (RFC 9110 §9.3.6).
 type ProxyError struct {
 	Proxy  string // host:port of the next hop
@@ -134,7 +138,7 @@ func (d *Dialer) tunnel(ctx context.Context, addr string) (net.Conn, error) {
 	hop := hostPort(d.cfg.Proxy)
 	conn, err := d.hop.DialContext(ctx, "tcp", hop)
 	if err != nil {
-		return nil, fmt.Errorf("next hop %s: %w", hop, err)
+		return nil, fmt.Errorf("%w %s: %w", ErrNextHop, hop, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -152,7 +156,7 @@ func (d *Dialer) tunnel(ctx context.Context, addr string) (net.Conn, error) {
 		if errors.As(err, &refused) {
 			return nil, err
 		}
-		return nil, fmt.Errorf("next hop %s: %w", hop, err)
+		return nil, fmt.Errorf("%w %s: %w", ErrNextHop, hop, err)
 	}
 	return tunnelled, nil
 }

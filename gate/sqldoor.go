@@ -34,15 +34,6 @@ func (g *Gate) sqlPlans(keys Keys) map[string]*sqlPlan {
 	return plans
 }
 
-// SQLKey is the key of the token of the SQL door d; false for one that the table
-// does not have.
-func (g *Gate) SQLKey(d *routes.SQL) (tokens.Key, bool) {
-	if p := g.sql[d.Name]; p != nil {
-		return p.key, true
-	}
-	return tokens.Key{}, false
-}
-
 // SQL decides whether caller, as [Identifier.Identify] found it, may use the
 // SQL door d of the gate's table, known by its name, and returns the key of its
 // token. It stamps the event in ctx. The error is a *[Refusal] of code

@@ -56,6 +56,52 @@ func rawStrict(t testing.TB, s *sandbox.SQL, alpn ...string) *rawConn {
 	return c
 }
 
+// secure sends a right PRELOGIN and does the handshake in PRELOGIN packets.
+func (c *rawConn) secure() {
+	c.t.Helper()
+	c.prelogin(nil)
+	inside := &rawInside{Conn: c.conn}
+	t := tls.Client(inside, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, DynamicRecordSizingDisabled: true})
+	if err := t.Handshake(); err != nil {
+		c.t.Fatal(err)
+	}
+	inside.bare, c.conn = true, t
+}
+
+// rawInside carries a handshake in PRELOGIN packets until bare is set.
+type rawInside struct {
+	net.Conn
+	left int // of the packet at hand
+	bare bool
+}
+
+func (i *rawInside) Read(b []byte) (int, error) {
+	if i.bare {
+		return i.Conn.Read(b)
+	}
+	for i.left == 0 {
+		h := make([]byte, 8)
+		if _, err := io.ReadFull(i.Conn, h); err != nil {
+			return 0, err
+		}
+		i.left = int(binary.BigEndian.Uint16(h[2:])) - len(h)
+	}
+	n, err := i.Conn.Read(b[:min(len(b), i.left)])
+	i.left -= n
+	return n, err
+}
+
+func (i *rawInside) Write(b []byte) (int, error) {
+	if i.bare {
+		return i.Conn.Write(b)
+	}
+	h := binary.BigEndian.AppendUint16([]byte{0x12, 1}, uint16(8+len(b)))
+	if _, err := i.Conn.Write(append(append(h, 0, 0, 1, 0), b...)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
 // send writes a message in packets of 4096 bytes.
 func (c *rawConn) send(kind byte, payload []byte) {
 	for {

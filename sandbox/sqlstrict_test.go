@@ -92,6 +92,17 @@ func TestSQLServerHoldsABadPreloginAgainstTheClient(t *testing.T) {
 		{"INSTOPT without NUL", "no NUL", option(func(o map[byte][]byte) { o[2] = []byte("x") })},
 		{"a packet of 4097 bytes", "4096 are allowed", func(c *rawConn, _ string) { c.packet(0x12, 1, make([]byte, 4089)); _, _, _ = c.receive() }},
 		{"a packet without a payload's room", "a packet of length 7", func(c *rawConn, _ string) { c.write([]byte{0x12, 1, 0, 7, 0, 0, 1, 0}); _, _, _ = c.receive() }},
+		{"status bits before the login", "status 0x09 before login", func(c *rawConn, _ string) {
+			c.packet(0x12, 9, rawOptions(map[byte][]byte{0: make([]byte, 6)}))
+			_, _, _ = c.receive()
+		}},
+		{"plain: no wait for the answer", "did not wait", func(c *rawConn, _ string) {
+			b := rawOptions(map[byte][]byte{0: make([]byte, 6), 1: {1}, 2: {0}, 3: make([]byte, 4), 4: {0}})
+			head := []byte{0x12, 1, 0, byte(8 + len(b)), 0, 0, 1, 0}
+			c.write(append(append(head, b...), head...))
+			_, _, _ = c.receive()
+			_, _, _ = c.receive()
+		}},
 		{"LOGIN7 before PRELOGIN", "0x10 where 0x12 has to come", func(c *rawConn, _ string) { c.send(0x10, make([]byte, 100)); _, _, _ = c.receive() }},
 		{"plain: TLS handshake in the wrong packets", "a TLS handshake in a packet of type 0x01", func(c *rawConn, _ string) {
 			c.prelogin(nil)
@@ -149,10 +160,37 @@ func TestSQLServerHoldsABadLoginAgainstTheClient(t *testing.T) {
 		{"right", "", login(func(*rawConn, *rawLogin7) {})},
 		{"8.0", "", login(func(_ *rawConn, l *rawLogin7) { l.version = 0x08000000 })},
 		{"Length", "Length is", login(func(_ *rawConn, l *rawLogin7) { l.length = 2 })},
+		{"shorter than its fixed part", "its fixed part has 94", func(c *rawConn, _ string) {
+			c.prelogin(nil)
+			c.send(0x10, make([]byte, 93))
+			_, _, _ = c.receive()
+		}},
+		{"more than 128 KiB", "more than 131071 bytes", func(c *rawConn, _ string) {
+			c.prelogin(nil)
+			c.send(0x10, make([]byte, 128<<10))
+			_, _, _ = c.receive()
+		}},
+		{"a host beyond the message", "LOGIN7's HostName is at 94 to", func(c *rawConn, token string) {
+			c.prelogin(nil)
+			b := rawLogin(token, c.echo).bytes()
+			b[39] = 0xff
+			c.send(0x10, b)
+			_, _, _ = c.receive()
+		}},
 		{"ibHostName", "ibHostName is 96", login(func(_ *rawConn, l *rawLogin7) { l.ibHost = 2 })},
 		{"a long host", "HostName has 129 units", login(func(_ *rawConn, l *rawLogin7) { l.host = long })},
 		{"a long app", "AppName has 129 units", login(func(_ *rawConn, l *rawLogin7) { l.app = long })},
 		{"a long server", "ServerName has 129 units", login(func(_ *rawConn, l *rawLogin7) { l.server = long })},
+		{"plain: 7.4 inside TDS", "", func(c *rawConn, token string) {
+			c.secure()
+			c.login(rawLogin(token, c.echo))
+		}},
+		{"plain: 8.0 inside TDS", "8.0 without strict TLS", func(c *rawConn, token string) {
+			c.secure()
+			l := rawLogin(token, c.echo)
+			l.version = 0x08000000
+			c.login(l)
+		}},
 		{"7.3", "FEDAUTH needs 7.4", login(func(_ *rawConn, l *rawLogin7) { l.version = 0x730b0003 })},
 		{"fIntSecurity", "fIntSecurity", login(func(_ *rawConn, l *rawLogin7) { l.flags2 = 0x80 })},
 		{"user", "FEDAUTH and UserName", login(func(_ *rawConn, l *rawLogin7) { l.user = "sa" })},
@@ -162,6 +200,20 @@ func TestSQLServerHoldsABadLoginAgainstTheClient(t *testing.T) {
 		{"change password", "FEDAUTH and ChangePassword", login(func(_ *rawConn, l *rawLogin7) { l.change = "x" })},
 		{"fChangePassword", "fChangePassword", login(func(_ *rawConn, l *rawLogin7) { l.flags3 |= 1 })},
 		{"fUserInstance", "fUserInstance", login(func(_ *rawConn, l *rawLogin7) { l.flags3 |= 4 })},
+		{"long SSPI", "FEDAUTH and cbSSPILong", func(c *rawConn, token string) {
+			c.prelogin(nil)
+			b := rawLogin(token, c.echo).bytes()
+			b[90] = 1
+			c.send(0x10, b)
+			_, _, _ = c.receive()
+		}},
+		{"fExtension without an Extension", "fExtension and an Extension of 0 bytes", func(c *rawConn, token string) {
+			c.prelogin(nil)
+			b := rawLogin(token, c.echo).bytes()
+			b[58] = 0
+			c.send(0x10, b)
+			_, _, _ = c.receive()
+		}},
 		{"no fExtension", "an Extension but not fExtension", func(c *rawConn, token string) {
 			c.prelogin(nil)
 			b := rawLogin(token, c.echo).bytes()
@@ -171,11 +223,19 @@ func TestSQLServerHoldsABadLoginAgainstTheClient(t *testing.T) {
 		}},
 		{"echo", "fFedAuthEcho is 0", login(func(_ *rawConn, l *rawLogin7) { l.echo = false })},
 		{"nonce unasked", "no NONCEOPT", login(func(_ *rawConn, l *rawLogin7) { l.nonce = make([]byte, 32) })},
+		{"the nonce left out", "nonce of 0 bytes is not that", func(c *rawConn, token string) {
+			c.prelogin(func(o map[byte][]byte) { o[7] = make([]byte, 32) })
+			c.nonce = nil
+			c.login(rawLogin(token, c.echo))
+		}},
 		{"another nonce", "is not that of PRELOGIN's answer", func(c *rawConn, token string) {
 			c.prelogin(func(o map[byte][]byte) { o[7] = make([]byte, 32) })
 			c.nonce = make([]byte, 32)
 			c.login(rawLogin(token, c.echo))
 		}},
+		{"another library", "bFedAuthLibrary is 2", login(func(_ *rawConn, l *rawLogin7) { l.token, l.features = "", []byte{2, 5, 0, 0, 0, 5, 0, 0, 0, 0} })},
+		{"FEDAUTH without a token's length", "FEDAUTH has 1 bytes", login(func(_ *rawConn, l *rawLogin7) { l.token, l.features = "", []byte{2, 1, 0, 0, 0, 3} })},
+		{"FEDAUTH without a token", "FEDAUTH's token has 0 bytes", login(func(_ *rawConn, l *rawLogin7) { l.token, l.features = "", []byte{2, 5, 0, 0, 0, 3, 0, 0, 0, 0} })},
 		{"odd token", "FEDAUTH's token has", login(func(_ *rawConn, l *rawLogin7) { l.tokenSize = -1 })},
 		{"token too long", "FEDAUTH's token has", login(func(_ *rawConn, l *rawLogin7) { l.tokenSize = 2 })},
 		{"feature twice", "twice", login(func(_ *rawConn, l *rawLogin7) { l.features = []byte{10, 1, 0, 0, 0, 1, 10, 1, 0, 0, 0, 1} })},
@@ -308,6 +368,9 @@ func TestSQLServerHoldsBadRequestsAgainstTheClient(t *testing.T) {
 		{"a bulk load without DONE, as of FreeTDS", "", load([]byte{0xd1, 4, 1, 0, 0, 0})},
 		{"a bulk load with half a row", "cannot be read", load([]byte{0xd1, 4, 1})},
 		{"a bulk load with another token", "token 0xaa in a bulk load", load([]byte{0xaa})},
+		{"a bulk load with a short DONE", "whose DONE has 2 bytes", load([]byte{0xfd, 0, 0})},
+		{"a reset by a bulk load", "a reset bit on a bulk load", in(func(c *rawConn) { c.packet(7, 9, make([]byte, 20)) })},
+		{"half a transaction", "ends too soon", in(func(c *rawConn) { c.send(0x0e, append(header(0, 1), 7, 0)) })},
 		{"bulk unannounced", "no INSERT BULK has announced", in(func(c *rawConn) { c.send(7, make([]byte, 20)) })},
 		{"bad call", "a call that cannot be read", in(func(c *rawConn) { c.send(3, append(header(0, 1), 0xff, 0xff, 99, 0)) })},
 		{"attention with a payload", "an attention of 2 bytes", in(func(c *rawConn) { c.send(6, []byte{1, 2}) })},

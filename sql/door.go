@@ -142,24 +142,33 @@ func (s *Server) commit(table *routes.Table, fresh map[string]*door, g *gate.Gat
 
 // readRoots reads whom the door trusts for its servers; before may be nil.
 func (t *setting) readRoots(before *setting) error {
-	file := t.sql.CAFile
-	if file == "" {
+	t.roots, t.rootErr = Roots(t.sql)
+	if t.rootErr == nil {
 		return nil
 	}
-	pem, err := readCAFile(file)
-	if err == nil {
-		t.roots = x509.NewCertPool()
-		if t.roots.AppendCertsFromPEM(pem) {
-			return nil
-		}
-		err = fmt.Errorf("%s holds no PEM certificate", file)
+	err := t.rootErr
+	if before != nil && before.rootErr == nil && before.sql.CAFile == t.sql.CAFile {
+		t.roots, t.rootErr = before.roots, nil
+		return fmt.Errorf("sql door %s keeps what it read before: %w", t.sql.Name, err)
 	}
-	if before != nil && before.rootErr == nil && before.sql.CAFile == file {
-		t.roots = before.roots
-		return fmt.Errorf("sql door %s keeps the tls.ca_file that it read before: %w", t.sql.Name, err)
+	return fmt.Errorf("sql door %s: %w", t.sql.Name, err)
+}
+
+// Roots are whom d trusts for its servers, nil for the system's roots. They are
+// read from its file, which the error names.
+func Roots(d *routes.SQL) (*x509.CertPool, error) {
+	if d.CAFile == "" {
+		return nil, nil
 	}
-	t.roots, t.rootErr = nil, fmt.Errorf("tls.ca_file: %w", err)
-	return fmt.Errorf("sql door %s: %w", t.sql.Name, t.rootErr)
+	pem, err := readCAFile(d.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("tls.ca_file: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("tls.ca_file: %s holds no PEM certificate", d.CAFile)
+	}
+	return roots, nil
 }
 
 func readCAFile(path string) ([]byte, error) {

@@ -135,7 +135,7 @@ func TestFileOfTrustedCAsIsReadAtEachReload(t *testing.T) {
 		r.enter(at, hello{})
 		for _, bad := range []string{"no PEM", strings.Repeat("x", maxCAFile+1)} {
 			write([]byte(bad))
-			if alarms := r.use(table()); len(alarms) != 1 || !strings.Contains(alarms[0].Error(), "keeps the tls.ca_file that it read before") {
+			if alarms := r.use(table()); len(alarms) != 1 || !strings.Contains(alarms[0].Error(), "keeps what it read before") {
 				t.Errorf("alarms %v, want the old file kept", alarms)
 			}
 		}

@@ -39,25 +39,12 @@ func (mssql) accept(ctx context.Context, conn net.Conn, f front) (client, error)
 type mssqlClient struct{ c *tds.Client }
 
 func (m *mssqlClient) asks() ask {
-	const readOnlyIntent = 0x20 // of TypeFlags (MS-TDS 2.2.6.4)
 	l := m.c.Login()
 	return ask{
-		server: m.c.ServerName(), database: l.Database.String(), readOnly: l.TypeFlags&readOnlyIntent != 0, mars: m.c.Prelogin().MARS(),
+		server: m.c.ServerName(), database: l.Database.String(), readOnly: l.ReadOnlyIntent(), mars: m.c.Prelogin().MARS(),
 		app: l.AppName.String(), host: l.HostName.String(), library: l.Library.String(),
-		version: versionText(l.Version), encrypted: m.c.TLS(), traceID: m.c.TraceID(),
+		version: tds.VersionName(l.Version), encrypted: m.c.TLS(), traceID: m.c.TraceID(),
 	}
-}
-
-func versionText(v uint32) string {
-	switch v {
-	case tds.TDS80:
-		return "8.0"
-	case tds.TDS74:
-		return "7.4"
-	case tds.TDS73B:
-		return "7.3B"
-	}
-	return fmt.Sprintf("%#08x", v)
 }
 
 func (m *mssqlClient) credential() (user, password string) {

@@ -176,14 +176,7 @@ func newPost(t testing.TB, change func(table *routes.Table)) *post {
 	if errs := identifier.Use(table); errs != nil {
 		t.Fatal(errs)
 	}
-	to := t.Output()
-	if _, measures := t.(*testing.B); measures {
-		to = io.Discard
-	}
-	log, err := audit.NewLog(to, audit.LogConfig{Level: "debug", Format: "json"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	log := logOf(t)
 	p.gate = sql.New(sql.Config{
 		Tokens: tokens, Identifier: identifier, Recorder: audit.SessionRecorders{p.ledger, log}, Log: log,
 		Listen:      func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) },
@@ -199,6 +192,20 @@ func newPost(t testing.TB, change func(table *routes.Table)) *post {
 	}
 	p.addr = p.gate.Addrs()["orders"].String()
 	return p
+}
+
+// logOf is read when a test fails. A benchmark's is not.
+func logOf(t testing.TB) *audit.Log {
+	t.Helper()
+	to := t.Output()
+	if _, measures := t.(*testing.B); measures {
+		to = io.Discard
+	}
+	log, err := audit.NewLog(to, audit.LogConfig{Level: "debug", Format: "json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log
 }
 
 func certificate(t testing.TB) *tls.Certificate {

@@ -104,7 +104,6 @@ func serverTrouble(e *loginError) *refusal {
 		return &refusal{result: audit.LoginUpstreamRefused, kind: permanent, detail: "the server refused the login", cause: e.text, remedy: e.remedy, words: e}
 	}
 	var hop *egress.ProxyError
-	var netErr net.Error
 	r := &refusal{kind: transient, cause: e.text}
 	switch {
 	case errors.Is(e.err, errReflected):
@@ -112,6 +111,10 @@ func serverTrouble(e *loginError) *refusal {
 	case errors.As(e.err, &hop):
 		r.result, r.detail = audit.LoginUpstreamProxy, fmt.Sprintf("the next hop refused a tunnel with status %d", hop.Status)
 		r.remedy = "check egress.proxy in routes.yaml: its address, username and password, and what it lets through"
+	case errors.Is(e.err, egress.ErrNextHop) && late(e.err):
+		r.result, r.detail = audit.LoginTimeout, "the next hop did not answer in time"
+	case errors.Is(e.err, egress.ErrNextHop):
+		r.result, r.detail = audit.LoginUpstreamProxy, "the next hop cannot be reached, or opens no tunnel"
 	case untrusted(e.err):
 		r.result, r.detail = audit.LoginUpstreamTLS, "the server's certificate could not be verified"
 		r.remedy = "if it comes from a private CA, name that as tls.ca_file of the door"
@@ -121,7 +124,7 @@ func serverTrouble(e *loginError) *refusal {
 	case errors.Is(e.err, egress.ErrForbidden):
 		r.result, r.detail = audit.LoginUnreachable, "the server's address is one that nobody may reach"
 		r.remedy = "metadata services, link-local addresses and the gateway's own listeners are never dialled; correct server or dial of the door"
-	case errors.Is(e.err, context.DeadlineExceeded), errors.As(e.err, &netErr) && netErr.Timeout():
+	case late(e.err):
 		r.result, r.detail = audit.LoginTimeout, "the server did not answer in time"
 		r.remedy = "see whether a firewall is in the way, or raise login_timeout of the door"
 		if e.hops > 0 {
@@ -144,6 +147,11 @@ func serverTrouble(e *loginError) *refusal {
 		r.detail += fmt.Sprintf(" (%s, at %s)", e.server, e.phase)
 	}
 	return r
+}
+
+func late(err error) bool {
+	var netErr net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
 }
 
 func untrusted(err error) bool {

@@ -47,8 +47,8 @@ type toldError struct {
 
 func (e *toldError) Error() string { return e.message }
 
-// client is the client's half of a session. Its methods are for one goroutine,
-// but for close.
+// client is the client's half of a session. Its methods are for one goroutine at
+// a time: a relay's, once it runs.
 type client interface {
 	// asks is what the client wants, without what it is to prove it with.
 	asks() ask

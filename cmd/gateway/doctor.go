@@ -76,7 +76,8 @@ It says which proxy variables are set and who obeys them, whether this gateway
 answers there and takes the credential, whether NO_PROXY leads around it, whether
 each runtime that it finds (curl, wget, git, Python, Node, Java, Go, openssl)
 trusts the gateway's CA, and whether the clock is right. With a routes.yaml it
-also looks at that file and the folder of the CA.
+also looks at that file and the folder of the CA, and whether its SQL doors can
+be reached; where it has nothing but SQL doors, proxies are no matter.
 
 HOST is what the app calls; without one, the hosts of routes.yaml if there is
 one, else graph.microsoft.com. The runtimes call https://HOST/.gateway/ping through the
@@ -124,6 +125,12 @@ func completeHosts(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.Sh
 // examine makes all checks.
 func (d *doctor) examine(ctx context.Context, c config) {
 	table := d.openFile(c)
+	if d.onlySQL(table) {
+		d.hosts = []routes.Authority{}
+		d.checkDoors(ctx, table)
+		d.checkFile(routes.FindFile(c.path, d.env), table)
+		return
+	}
 	d.chooseHosts(table)
 	d.checkVariables(table)
 	d.checkBypass()
@@ -134,6 +141,7 @@ func (d *doctor) examine(ctx context.Context, c config) {
 		}
 	}
 	if table != nil {
+		d.checkDoors(ctx, table)
 		d.checkFile(routes.FindFile(c.path, d.env), table)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/seed-13b04e61/gateway/authority"
 	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/sql"
 	"github.com/seed-13b04e61/gateway/sql/tds"
 	"github.com/seed-13b04e61/gateway/tokens"
 )
@@ -198,32 +198,8 @@ func sqlTarget(l login, dialer tds.Dialer) (tds.Target, error) {
 		RedirectSuffixes: d.RedirectSuffixes,
 	}
 	var err error
-	t.Roots, err = sqlRoots(d)
+	t.Roots, err = sql.Roots(d)
 	return t, err
-}
-
-// sqlRoots are whom d trusts for its servers, nil for the system's roots.
-func sqlRoots(d *routes.SQL) (*x509.CertPool, error) {
-	const enough = 1 << 20 // bytes
-	if d.CAFile == "" {
-		return nil, nil
-	}
-	info, err := os.Stat(d.CAFile)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("tls.ca_file: %w", err)
-	case !info.Mode().IsRegular() || info.Size() > enough:
-		return nil, fmt.Errorf("tls.ca_file: %s is no file of certificates", d.CAFile)
-	}
-	pem, err := os.ReadFile(d.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("tls.ca_file: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("tls.ca_file: %s holds no certificate", d.CAFile)
-	}
-	return roots, nil
 }
 
 // checkOptions and checkLogin are those of a small client that wants nothing

@@ -207,7 +207,7 @@ func lookAtDoors(table *routes.Table) (notices []notice) {
 				notices = append(notices, notice{text: err.Error(), remedy: "serve refuses to start until this is mended", alarm: true})
 			}
 		}
-		if _, err := sqlRoots(d); err != nil {
+		if _, err := sql.Roots(d); err != nil {
 			notices = append(notices, notice{
 				text:   fmt.Sprintf("%s:%d: sql[%d].%v", table.Name, d.Line, i, err),
 				remedy: "put the CA's certificates there, as PEM; until then the door refuses its logins", alarm: true,

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"github.com/seed-13b04e61/gateway/authority"
@@ -100,7 +99,7 @@ func sqlRemedy(l login, why *tds.LoginError) string {
 func firewallRemedy(server string, why *tds.LoginError) string {
 	address, rule, ip := "ADDRESS", "firewall-rule", "ip"
 	for _, e := range why.Refused {
-		if a, ok := addressIn(e.Message); ok {
+		if a, ok := e.Address(); ok {
 			address = a.String()
 			if a.Is6() && !a.Is4In6() { // a list of its own
 				rule, ip = "ipv6-firewall-rule", "ipv6"
@@ -111,14 +110,4 @@ func firewallRemedy(server string, why *tds.LoginError) string {
 	name, _, _ := strings.Cut(server, ".")
 	return fmt.Sprintf("the firewall of %s refuses this machine, which it sees as %s: allow that (az sql server %s create --resource-group GROUP --server %s --name gateway --start-%s-address %s --end-%s-address %s), or reach the server by a private endpoint",
 		server, address, rule, name, ip, address, ip, address)
-}
-
-// addressIn finds the first IP address in a server's words.
-func addressIn(text string) (netip.Addr, bool) {
-	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" '\",()", r) }) {
-		if a, err := netip.ParseAddr(strings.TrimRight(word, ".")); err == nil {
-			return a, true
-		}
-	}
-	return netip.Addr{}, false
 }

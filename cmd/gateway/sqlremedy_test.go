@@ -42,6 +42,8 @@ func TestTheFirewallsAddressIsNamedInTheRuleToAdd(t *testing.T) {
 		"Client with IP address '203.0.113.7' is not allowed":  "--server orders-srv --name gateway --start-ip-address 203.0.113.7 --end-ip-address 203.0.113.7",
 		"Client with IP address '2001:db8::1' is not allowed.": "az sql server ipv6-firewall-rule create --resource-group GROUP --server orders-srv --name gateway --start-ipv6-address 2001:db8::1 --end-ipv6-address 2001:db8::1",
 		"Client is not allowed":                                "--start-ip-address ADDRESS ",
+		// What a hostile server says must not become a command.
+		"Client with IP address '2001:db8::1%`reboot`' is not allowed": "--start-ipv6-address 2001:db8::1 --end-ipv6-address 2001:db8::1)",
 	} {
 		why := &tds.LoginError{Phase: tds.PhaseLogin, Refused: []*tds.ServerError{{Number: numberFirewall, Message: text}}}
 		if got := sqlRemedy(l, why); !strings.Contains(got, want) {

@@ -252,7 +252,7 @@ func (a *arrival) insists() error {
 	}
 	_, err = io.CopyN(io.Discard, a.raw, lingerBytes)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		endWriting(a.raw)
+		_ = closeWrite(a.raw)
 	}
 	return errors.New("client leaves: " + fault.Message)
 }

@@ -30,8 +30,8 @@ func traceID(data []byte) string {
 	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(data), le.Uint16(data[4:]), le.Uint16(data[6:]), data[8:10], data[10:16])
 }
 
-// versionName is a TDSVersion in words.
-func versionName(version uint32) string {
+// VersionName is a TDSVersion in words, as in 7.3B.
+func VersionName(version uint32) string {
 	switch version {
 	case TDS70:
 		return "7.0"

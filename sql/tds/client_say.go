@@ -3,7 +3,6 @@ package tds
 import (
 	"fmt"
 	"io"
-	"net"
 	"time"
 )
 
@@ -103,15 +102,8 @@ func (c *Client) say(payload []byte) {
 // until it closes or the connection's deadline passes.
 func (c *Client) linger() {
 	if c.conn != c.raw {
-		endWriting(c.conn)
+		_ = closeWrite(c.conn)
 	}
-	endWriting(c.raw)
+	_ = closeWrite(c.raw)
 	_, _ = io.CopyN(io.Discard, c.raw, lingerBytes)
-}
-
-// endWriting closes one direction, where the connection has directions.
-func endWriting(conn net.Conn) {
-	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
 }

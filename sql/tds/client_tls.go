@@ -24,6 +24,9 @@ type opening struct {
 // NetConn is the connection beneath, for TCP's half close.
 func (o *opening) NetConn() net.Conn { return o.Conn }
 
+// CloseWrite ends the half beneath, if there is one to end.
+func (o *opening) CloseWrite() error { return closeWrite(o.Conn) }
+
 // peek is the first byte, which the next Read returns again.
 func (o *opening) peek() (byte, error) {
 	var b [1]byte

@@ -2,9 +2,6 @@ package tds
 
 import "fmt"
 
-// Flags of LOGIN7 that decide whether a client can be served.
-const flagIntegrated = 0x80 // fIntSecurity in OptionFlags2
-
 // unfit is why the client cannot be served, nil if it can. A token that it
 // brought along is overwritten.
 func (a *arrival) unfit() *Fault {
@@ -15,7 +12,7 @@ func (a *arrival) unfit() *Fault {
 		return LoginFailed("the gateway takes passwords in encrypted connections only, and this door (client_tls: off) has none: set client_tls: optional, or plain: true, in routes.yaml")
 	case !a.dropToken():
 		return LoginFailed("the gateway supplies the access token itself: remove Authentication=Active Directory… from the connection string, and give " + a.credentials())
-	case a.login.OptionFlags2&flagIntegrated != 0 || len(a.login.SSPI) > 0:
+	case a.login.OptionFlags2&flagIntegratedSecurity != 0 || len(a.login.SSPI) > 0:
 		return LoginFailed("the gateway takes no Windows login: remove Integrated Security (Trusted_Connection, integratedSecurity) from the connection string, and give " + a.credentials())
 	}
 	return nil
@@ -24,7 +21,7 @@ func (a *arrival) unfit() *Fault {
 // tooOld is for a client whose token streams are not those of 7.4, and for one
 // without PRELOGIN.
 func (a *arrival) tooOld() *Fault {
-	speaks := versionName(a.login.Version)
+	speaks := VersionName(a.login.Version)
 	if a.options == nil {
 		speaks += " without PRELOGIN"
 	}

@@ -33,7 +33,6 @@ const (
 	FeatureSessionRecovery      = 0x01
 	FeatureFedAuth              = 0x02
 	FeatureDNSCaching           = 0x0b
-	FeatureEnhancedRouting      = 0x0f
 	FedAuthLibrarySecurityToken = 0x01
 )
 
@@ -96,8 +95,17 @@ type Login struct {
 	Features                                          []Feature // nil without fExtension
 }
 
-// flagExtension is fExtension in OptionFlags3.
-const flagExtension = 0x10
+// Bits of LOGIN7 that the gateway looks at or changes (MS-TDS 2.2.6.4).
+const (
+	flagIntegratedSecurity = 0x80 // fIntSecurity in OptionFlags2
+	flagReadOnlyIntent     = 0x20 // fReadOnlyIntent in TypeFlags
+	flagChangePassword     = 0x01 // in OptionFlags3, as are the next two
+	flagUserInstance       = 0x04
+	flagExtension          = 0x10
+)
+
+// ReadOnlyIntent tells whether the client wants a replica to read from.
+func (l *Login) ReadOnlyIntent() bool { return l.TypeFlags&flagReadOnlyIntent != 0 }
 
 // Feature returns the data of a feature, and false if it is not there.
 func (l *Login) Feature(id byte) ([]byte, bool) {

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/seed-13b04e61/gateway/egress"
 )
 
 // Phase is a part of a login, in logs, metrics and errors.
@@ -113,6 +116,8 @@ func (e *LoginError) explain() (reason, remedy string) {
 		return e.Err.Error(), "take MultipleActiveResultSets (MARS) out of the client's connection string"
 	case errors.Is(e.Err, context.Canceled):
 		return "the login was given up", ""
+	case errors.Is(e.Err, egress.ErrNextHop):
+		return e.hopWords()
 	case isTimeout(e.Err):
 		return "no answer in time", e.timeoutRemedy()
 	case e.Phase == PhaseDial:
@@ -157,9 +162,24 @@ func (e *LoginError) timeoutRemedy() string {
 	return "try again; if it stays so, look at the server's health, or raise login_timeout"
 }
 
+// hopWords are about the next hop, which opened no tunnel.
+func (e *LoginError) hopWords() (reason, remedy string) {
+	remedy = "check egress.proxy in routes.yaml: its address, and whether it is up"
+	if isTimeout(e.Err) {
+		return "the next hop did not answer in time", remedy
+	}
+	return e.Err.Error(), remedy
+}
+
 func (e *LoginError) dialWords() (reason, remedy string) {
 	if unknown, ok := errors.AsType[*net.DNSError](e.Err); ok && unknown.IsNotFound {
 		return "the name is not known to the name server", "check server of the entry, and the DNS zone of a private endpoint"
+	}
+	if refused, ok := errors.AsType[*egress.ProxyError](e.Err); ok {
+		if refused.Status == http.StatusProxyAuthRequired {
+			return e.Err.Error(), "check username and password of egress.proxy in routes.yaml"
+		}
+		return e.Err.Error(), "have the next hop let CONNECT pass to the server's port 1433, and to 11000-11999 of its nodes; or set egress.proxy.bypass for those that can be dialled directly"
 	}
 	if e.Hops > 0 { // what the entry says was right
 		return e.Err.Error(), "the server's connection policy is Redirect: let the gateway reach its nodes (ports 11000-11999), or set the policy to Proxy"
@@ -175,7 +195,10 @@ func noProtocol(err error) bool {
 }
 
 func tlsWords(err error) (reason, remedy string) {
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		if strings.Contains(unknown.Error(), "insecure algorithm") { // which crypto/x509 has as text alone
+			return "its certificate is signed by an algorithm that proves nothing any more, such as SHA-1", "have a certificate issued that is signed with SHA-256"
+		}
 		return "its certificate is signed by an authority that is not trusted here", "if it comes from a private CA, name the CA's PEM file as tls.ca_file of the entry"
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
@@ -207,8 +230,8 @@ func refusalRemedy(e *ServerError) string {
 			return "the principal of the token is no user of the database: CREATE USER it there (gateway check --live prints the statement)"
 		}
 	case 40615:
-		if ip := quotedAddress(e.Message); ip != "" {
-			return "let " + ip + " through the server's firewall, or use a private endpoint"
+		if ip, ok := e.Address(); ok {
+			return "let " + ip.String() + " through the server's firewall, or use a private endpoint"
 		}
 		return "let the gateway's address through the server's firewall, or use a private endpoint"
 	case 40914:
@@ -225,14 +248,15 @@ func refusalRemedy(e *ServerError) string {
 	return ""
 }
 
-// quotedAddress is the first IP address in single quotes, "" for none.
-func quotedAddress(s string) string {
-	for part := range strings.SplitSeq(s, "'") {
-		if ip, err := netip.ParseAddr(part); err == nil {
-			return ip.String()
+// Address is the first IP address in the server's words: of 40615 the client's, as
+// its firewall sees it. False for none.
+func (e *ServerError) Address() (netip.Addr, bool) {
+	for word := range strings.FieldsFuncSeq(e.Message, func(r rune) bool { return strings.ContainsRune(" '\",()", r) }) {
+		if ip, err := netip.ParseAddr(strings.TrimRight(word, ".")); err == nil {
+			return ip.WithZone(""), true // a zone could be anything, and may be pasted into a shell
 		}
 	}
-	return ""
+	return netip.Addr{}, false
 }
 
 // phase runs a phase and takes its time. An error becomes a *[LoginError]; once
@@ -245,6 +269,9 @@ func (j *journey) phase(ctx context.Context, p Phase, run func() error) error {
 		return nil
 	}
 	if ctx.Err() != nil {
+		if errors.Is(err, egress.ErrNextHop) { // who it was that did not answer
+			return &LoginError{Phase: p, Err: fmt.Errorf("%w: %w", ctx.Err(), err)}
+		}
 		return &LoginError{Phase: p, Err: ctx.Err()}
 	}
 	if r, ok := errors.AsType[*refusal](err); ok {

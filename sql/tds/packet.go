@@ -23,17 +23,14 @@ const (
 	Reply              PacketType = 0x04
 	Attention          PacketType = 0x06
 	Bulk               PacketType = 0x07
-	FedAuthToken       PacketType = 0x08
 	TransactionManager PacketType = 0x0e
 	Login7             PacketType = 0x10
-	SSPI               PacketType = 0x11
 	PreLogin           PacketType = 0x12
 )
 
-// Bits of a packet's status.
+// Bits of a packet's status that are looked at.
 const (
 	EOM                     = 0x01
-	Ignore                  = 0x02
 	ResetConnection         = 0x08
 	ResetConnectionSkipTran = 0x10
 )

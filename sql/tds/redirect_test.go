@@ -2,9 +2,13 @@ package tds_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/seed-13b04e61/gateway/sql/tds"
 )
@@ -231,5 +235,50 @@ func TestRoutedHostHasToShowItsOwnCertificate(t *testing.T) {
 	e := loginErr(t, target)
 	if e.Phase != tds.PhaseTLS || e.Hops != 1 || e.Server != "node.database.windows.net:11007" || node.seen()[0].loginSeen {
 		t.Errorf("error = %v", e)
+	}
+}
+
+// watched keeps what a connection is told.
+type watched struct {
+	net.Conn
+	alive  net.KeepAliveConfig
+	closed atomic.Bool
+}
+
+func (w *watched) SetKeepAliveConfig(c net.KeepAliveConfig) error { w.alive = c; return nil }
+
+func (w *watched) Close() error {
+	w.closed.Store(true)
+	return w.Conn.Close()
+}
+
+// watchful is a dialer that keeps what it opened.
+type watchful struct {
+	*farDialer
+	opened []*watched
+}
+
+func (d *watchful) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := d.farDialer.DialContext(ctx, network, addr)
+	w := &watched{Conn: conn}
+	d.opened = append(d.opened, w)
+	return w, err
+}
+
+func TestConnectionsAreKeptAliveAndOnesThatRedirectAreClosed(t *testing.T) {
+	target, _, dialer := routedFrom(t, farJoin(farRouting("node.database.windows.net", 11007), farDone()),
+		map[string]*farServer{"node.database.windows.net:11007": newFar()})
+	watch := &watchful{farDialer: dialer}
+	target.Dialer = watch
+	if _, err := connect(t, target); err != nil {
+		t.Fatal(err)
+	}
+	for n, w := range watch.opened {
+		if redirects := n == 0; len(watch.opened) != 2 || w.closed.Load() != redirects {
+			t.Errorf("connection %d of %d is closed %v, want the first alone to be", n, len(watch.opened), w.closed.Load())
+		}
+		if !w.alive.Enable || w.alive.Idle != 30*time.Second {
+			t.Errorf("connection %d is kept alive by %+v, want every 30 s", n, w.alive)
+		}
 	}
 }

@@ -137,7 +137,7 @@ func TestWhatIsNoPacketCutsTheClientOffInWords(t *testing.T) {
 		"a long length":  {byte(Batch), EOM, 0x80, 0, 0, 0, 1, 0},
 		"a second login": rawPacket(Login7, EOM, make([]byte, 94)),
 		"a TLS record":   rawPacket(0x16, EOM, make([]byte, 94)),
-		"a token":        rawPacket(FedAuthToken, EOM, make([]byte, 94)),
+		"a token":        rawPacket(0x08, EOM, make([]byte, 94)),
 	} {
 		relayed(t, nil, func(g *rig) {
 			g.exchange(g.server, request("select 1"), replyPacket("one"))

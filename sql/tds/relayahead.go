@@ -48,12 +48,7 @@ func aheadUnder(conn net.Conn) *aheadConn {
 func (a *aheadConn) NetConn() net.Conn { return a.Conn }
 
 // CloseWrite ends the half beneath, if there is one to end.
-func (a *aheadConn) CloseWrite() error {
-	if half, ok := a.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
-}
+func (a *aheadConn) CloseWrite() error { return closeWrite(a.Conn) }
 
 // Read implements [net.Conn].
 func (a *aheadConn) Read(b []byte) (int, error) {

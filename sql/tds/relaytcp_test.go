@@ -269,6 +269,31 @@ func TestEndsOfTLSPassLikeThoseOfTCP(t *testing.T) {
 	g.wantEnd(t, "client closed", errRequestOpen)
 }
 
+// A door's connection under TLS inside TDS is one whose first byte was looked at.
+func TestTheEndOfTLSInsideTDSIsThatOfTCPToo(t *testing.T) {
+	cert, roots := testCertificate()
+	far, near := tcpPair(t)
+	secured := make(chan net.Conn, 1)
+	go func() { // ends with the handshake, or with the pair
+		conn, _ := StartTLS(t.Context(), &opening{Conn: near}, &tls.Config{Certificates: []tls.Certificate{cert}}, tls.Server)
+		secured <- conn
+	}()
+	client, err := StartTLS(t.Context(), far, &tls.Config{RootCAs: roots, ServerName: "example.com"}, tls.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !endWrites(<-secured) {
+		t.Error("the connection has no halves")
+	}
+	_ = far.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("in TLS the client reads %v, want the end", err)
+	}
+	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("under TLS the client reads %v, want the end", err)
+	}
+}
+
 func TestTheContextEndsTLSThatStallsAtOnce(t *testing.T) {
 	cert, roots := testCertificate()
 	g := newTCPRig(t, func(client, server net.Conn) (net.Conn, net.Conn) {

@@ -74,8 +74,11 @@ func (c *framedConn) Write(b []byte) (int, error) {
 }
 
 // CloseWrite ends the write half under TLS, if there is one to end.
-func (c *framedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+func (c *framedConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// closeWrite ends the write half of a connection that has halves.
+func closeWrite(conn net.Conn) error {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return nil

@@ -55,10 +55,11 @@ type Upstream struct {
 }
 
 // Connect logs in: for each hop, at most 10, it dials, negotiates, checks the
-// certificate and sends the client's login, made anew for this hop with token
-// (tds rules of rewriting, see Login). Redirects are followed here and the
-// client never learns of them. Success needs LOGINACK and the acknowledgement of
-// FEDAUTH. ctx bounds all of it. The error is a *[LoginError].
+// certificate and sends the client's login, made anew for this hop: token in place
+// of the client's credential, the server's names, what t demands, and all else as
+// the client wrote it. Redirects are followed here and the client never learns of
+// them. Success needs LOGINACK and the acknowledgement of FEDAUTH. ctx bounds all
+// of it. The error is a *[LoginError].
 //
 // login is not changed; options is the client's PRELOGIN. Both may be used
 // again for a later login of the same session.

@@ -13,7 +13,7 @@ type answer struct {
 	routing    *Routing // nil: the session is here
 }
 
-// The sizes that a packet may be agreed on (MS-TDS 2.2.3.1.3).
+// minPacket is the least size of a packet that may be agreed on (MS-TDS 2.2.3.1.3).
 const minPacket = 512
 
 // Why an answer that is no refusal is no login either.
@@ -136,7 +136,7 @@ func refusalOf(tokens []Token) (*refusal, error) {
 		return nil, nil
 	}
 	if !done {
-		r.tokens = append(r.tokens, Token{TokenDone, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+		r.tokens = append(r.tokens, doneWithError())
 	}
 	return r, nil
 }

@@ -235,9 +235,6 @@ func (j *journey) send(conn net.Conn, h hop, a agreed) (needle, error) {
 		return needle{}, fmt.Errorf("LOGIN7: %w", err)
 	}
 	defer clear(payload)
-	if len(payload) > MaxLoginBytes {
-		return needle{}, fmt.Errorf("LOGIN7 of %d bytes: %w", len(payload), ErrTooLong)
-	}
 	return needleOf(fedAuth), writePackets(conn, payload)
 }
 

@@ -1,13 +1,5 @@
 package tds
 
-// Bits of LOGIN7 that are changed on the way (MS-TDS 2.2.6.4).
-const (
-	flag2IntegratedSecurity = 0x80
-	flag3ChangePassword     = 0x01
-	flag3UserInstance       = 0x04
-	flagReadOnlyIntent      = 0x20
-)
-
 // version is what LOGIN7 says: FEDAUTH needs 7.4, and 8.0 is for strict TLS alone.
 func (j *journey) version() uint32 {
 	if j.target.Strict {
@@ -25,8 +17,8 @@ func (j *journey) rewritten(h hop, fedAuth Feature) *Login {
 	l, t := j.login.Clone(), j.target
 	l.Version = j.version()
 	l.UserName, l.Password, l.ChangePassword, l.SSPI, l.AttachDBFile = nil, nil, nil, nil, nil
-	l.OptionFlags2 &^= flag2IntegratedSecurity
-	l.OptionFlags3 &^= flag3ChangePassword | flag3UserInstance // fExtension follows from the features
+	l.OptionFlags2 &^= flagIntegratedSecurity
+	l.OptionFlags3 &^= flagChangePassword | flagUserInstance // fExtension follows from the features
 	if t.ReadOnly {
 		l.TypeFlags |= flagReadOnlyIntent
 	}

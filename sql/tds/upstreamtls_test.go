@@ -1,0 +1,84 @@
+package tds_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/seed-13b04e61/gateway/sql/tds"
+)
+
+func TestTLSIsAsOldInsidePreloginAsPeersExpect(t *testing.T) {
+	f := newFar().start(t)
+	if _, err := connect(t, targetOf(f)); err != nil {
+		t.Fatal(err)
+	}
+	if v := f.seen()[0]; v.version != tls.VersionTLS12 || v.sni != "sql.example.test" || v.alpn != "" {
+		t.Errorf("TLS %#x for %q with ALPN %q, want 1.2 for sql.example.test without", v.version, v.sni, v.alpn)
+	}
+	s := newFar()
+	s.strict = true
+	s.start(t)
+	if _, err := connect(t, targetOf(s)); err != nil {
+		t.Fatal(err)
+	}
+	if v := s.seen()[0]; v.version != tls.VersionTLS13 || v.sni != "sql.example.test" || v.alpn != "tds/8.0" {
+		t.Errorf("TLS %#x for %q with ALPN %q, want 1.3 for sql.example.test with tds/8.0", v.version, v.sni, v.alpn)
+	}
+}
+
+func TestServersThatDoNotEncryptNeverSeeALogin(t *testing.T) {
+	for _, encryption := range []int{0, 2, 0x82, 9, -1} {
+		f := newFar()
+		f.encryption = encryption
+		f.start(t)
+		e := loginErr(t, targetOf(f))
+		if e.Phase != tds.PhasePrelogin || !strings.Contains(e.Error(), "does not encrypt") {
+			t.Errorf("ENCRYPTION %d: error = %v", encryption, e)
+		}
+		if v := f.seen()[0]; v.loginSeen || v.tlsEnd {
+			t.Errorf("ENCRYPTION %d: the server got on to %+v", encryption, v)
+		}
+	}
+	f := newFar()
+	f.encryption = 3
+	if _, err := connect(t, targetOf(f.start(t))); err != nil {
+		t.Errorf("ENCRYPT_REQ: %v", err)
+	}
+	f = newFar()
+	f.strict, f.encryption = true, 2
+	if _, err := connect(t, targetOf(f.start(t))); err != nil {
+		t.Errorf("under strict TLS the option has no meaning: %v", err)
+	}
+}
+
+func TestCertificateIsVerifiedForTheServersName(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		for _, c := range []struct {
+			name   string
+			leaf   tls.Certificate
+			roots  *x509.CertPool
+			reason string
+		}{
+			{"unknown authority", farTrust().leaf, x509.NewCertPool(), "tls.ca_file"},
+			{"another name", farTrust().named("other.example.test"), farTrust().pool, "other.example.test"},
+			{"expired", farTrust().expired, farTrust().pool, "expired"},
+		} {
+			t.Run(fmt.Sprintf("%s, strict %v", c.name, strict), func(t *testing.T) {
+				f := newFar()
+				f.strict, f.conf = strict, &tls.Config{Certificates: []tls.Certificate{c.leaf}}
+				target := targetOf(f.start(t))
+				target.Roots = c.roots
+				e := loginErr(t, target)
+				if e.Phase != tds.PhaseTLS || !strings.Contains(e.Error(), c.reason) || !strings.Contains(e.Error(), "sql.example.test:1433") {
+					t.Errorf("error = %v, want the server and %q", e, c.reason)
+				}
+				if f.seen()[0].loginSeen {
+					t.Error("the login was sent")
+				}
+			})
+		}
+	}
+}
