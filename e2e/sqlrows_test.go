@@ -173,6 +173,9 @@ func TestDriversWorkThroughTheDoor(t *testing.T) {
 				if r.want()["cancel"] != "" && f.far.Counts().Attentions == 0 {
 					t.Error("the server saw no attention")
 				}
+				if slices.Contains([]string{"go-mssqldb", "tedious", "SqlClient"}, r.driver) && f.far.Counts().Resets == 0 {
+					t.Error("the server saw no reset")
+				}
 				if f.judgeLogins(t, r, upstream); t.Failed() {
 					t.Logf("%v\n%s", err, tail(out, 3000))
 				}
