@@ -20,6 +20,9 @@ const (
 	upgradeIdle = 10 * time.Minute
 	// partingTime is how long a peer that was told to go may take to do so.
 	partingTime = 10 * time.Second
+	// userFirst is for how long the upstream is kept from being told so before
+	// the user, who may take nothing.
+	userFirst = time.Second
 )
 
 // wish finds the protocol that the call is to switch to, if any, and tells
@@ -247,10 +250,22 @@ func (sd *side) half() error {
 // Close implements io.Closer.
 func (sd *side) Close() error { return sd.to.Close() }
 
-// leave tells both sides to go. It does not wait.
+// leave tells both sides to go. It does not wait. The user hears it first, or
+// the upstream's answer to its own farewell, which need not say why, could pass
+// before.
 func (s *switched) leave() {
-	go s.user.leave() // ends when it has written, or by the stall
-	go s.back.leave()
+	told := make(chan struct{})
+	go func() { // ends when it has written, or by the stall
+		defer close(told)
+		s.user.leave()
+	}()
+	go func() {
+		select {
+		case <-told:
+		case <-time.After(userFirst): // it takes nothing
+		}
+		s.back.leave()
+	}()
 }
 
 // expire ends a call on which nobody says anything.
