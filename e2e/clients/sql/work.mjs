@@ -9,6 +9,7 @@ import mssql from 'mssql';
 const [driver, host, port, encrypt, ca, user, password, only] = process.argv.slice(2);
 const secure = encrypt === 'strict' ? 'strict' : encrypt === 'true';
 const say = (name, value) => console.log(`${name}=${value}`);
+const million = 'SELECT n, pad FROM numbers(1000000, 200)'; // cancelled at the first row
 const big = 'ä'.repeat(150000);
 const code = (err) => `${err.number ?? err.originalError?.info?.number ?? err.code} ${err.message}`;
 
@@ -48,7 +49,7 @@ async function byTedious() {
     c.execBulkLoad(bulk, Array.from({ length: 50000 }, (_, id) => ({ id })));
   }));
   say('raised', await call('execSqlBatch', "RAISERROR('boom', 16, 1)").then(() => 'no error', code));
-  say('cancel', await call('execSqlBatch', "WAITFOR DELAY '01:00:00'", () => setTimeout(() => c.cancel(), 50)).then(() => 'no error', (err) => err.code));
+  say('cancel', await call('execSqlBatch', million, (r) => r.once('row', () => c.cancel())).then(() => 'no error', (err) => err.code));
   say('after', await one('SELECT 7'));
   await promised('reset');
   say('reset', await one('SELECT 8'));
@@ -77,8 +78,13 @@ async function byPool() {
   await pool.request().batch('DROP TABLE pooled');
   say('raised', await pool.request().batch("RAISERROR('boom', 16, 1)").then(() => 'no error', code));
   const long = pool.request();
-  setTimeout(() => long.cancel(), 50);
-  say('cancel', await long.batch("WAITFOR DELAY '01:00:00'").then(() => 'no error', (err) => err.code));
+  long.stream = true;
+  long.once('row', () => long.cancel());
+  say('cancel', await new Promise((yes) => {
+    long.once('error', (err) => yes(err.code));
+    long.once('done', () => yes('no error'));
+    long.batch(million);
+  }));
   say('after', await one(pool, 'SELECT 7'));
   const all = await Promise.all(Array.from({ length: 20 }, (_, i) => one(pool, `SELECT ${i}`)));
   say('pool', all.reduce((a, b) => a + b, 0));
