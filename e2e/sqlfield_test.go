@@ -233,6 +233,18 @@ func (p *sqlTap) cut() {
 	}
 }
 
+// reset ends every connection at once, as a firewall does that has forgotten it.
+func (p *sqlTap) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.open {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = c.Close()
+	}
+}
+
 func (p *sqlTap) carry(near net.Conn) {
 	defer near.Close()
 	far, err := net.Dial("tcp", p.door)
