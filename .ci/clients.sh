@@ -99,7 +99,7 @@ for tool in squid openssl git slowhttptest; do command -v "$tool" >/dev/null || 
 /usr/bin/python3 -c 'import requests, httpx, aiohttp' 2>/dev/null || need+=(python3-requests python3-httpx python3-aiohttp)
 # Drivers of SQL Server: FreeTDS and what is built on it, pytds, jTDS, and
 # System.Data.SqlClient on Mono, which needs code page 1252.
-for tool in tsql bsqldb; do command -v "$tool" >/dev/null || { need+=(freetds-bin); break; }; done
+for tool in tsql bsqldb freebcp; do command -v "$tool" >/dev/null || { need+=(freetds-bin); break; }; done
 /usr/bin/python3 -c 'import pymssql, pytds, OpenSSL, pyodbc' 2>/dev/null || need+=(python3-pymssql python3-tds python3-openssl python3-pyodbc)
 [ -f /usr/share/tdsodbc/odbcinst.ini ] && grep -qs '^\[FreeTDS\]' /etc/odbcinst.ini || need+=(tdsodbc unixodbc odbcinst)
 [ -f /usr/share/java/jtds.jar ] || need+=(libjtds-java)

@@ -87,7 +87,7 @@ func doorCertificate(t *testing.T, a *authority) (certPEM, keyPEM string) {
 	certPEM, _ = sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: []string{"localhost", "*.database.windows.net"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}, a, key)
 	return certPEM, privatePEM(t, key)
 }
@@ -109,7 +109,7 @@ credentials:
 // entry is a door before the field's server.
 func (f *sqlField) entry(name, listen, keys string) string {
 	for _, key := range []struct{ name, usual string }{
-		{"server:", ", server: " + sandbox.SQLHost}, {"dial:", fmt.Sprintf(", dial: %q", f.far.Addr())}, {"database:", ", database: d1"},
+		{"server", ", server: " + sandbox.SQLHost}, {"dial:", fmt.Sprintf(", dial: %q", f.far.Addr())}, {"database:", ", database: d1"},
 		{"certificate_file:", ", certificate_file: door.pem, key_file: door.key"},
 	} {
 		shown := key.name != "certificate_file:" || !strings.Contains(keys, "client_tls: off")
@@ -229,6 +229,18 @@ func (p *sqlTap) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.open {
+		_ = c.Close()
+	}
+}
+
+// reset ends every connection at once, as a firewall does that has forgotten it.
+func (p *sqlTap) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.open {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
 		_ = c.Close()
 	}
 }

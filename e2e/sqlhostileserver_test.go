@@ -72,7 +72,7 @@ func (s *hostileSQL) serve(t testing.TB, conn net.Conn, conf *tls.Config) {
 	if _, _, err := tds.ReadMessage(conn, tds.MaxPreloginBytes, tds.PreLogin); err != nil {
 		return
 	}
-	hello := tds.Options{{Token: tds.OptVersion, Data: make([]byte, 6)}, {Token: tds.OptEncryption, Data: []byte{1}}, {Token: tds.OptFedAuthRequired, Data: []byte{1}}}
+	hello := tds.Options{{Token: tds.OptVersion, Data: make([]byte, 6)}, {Token: tds.OptEncryption, Data: []byte{1}}, {Token: tds.OptMARS, Data: []byte{1}}, {Token: tds.OptFedAuthRequired, Data: []byte{1}}}
 	_ = tds.WriteMessage(conn, tds.Header{Type: tds.Reply}, hello.Bytes(), tds.LoginPacket)
 	secured, err := tds.StartTLS(t.Context(), conn, conf, tls.Server)
 	if err != nil {

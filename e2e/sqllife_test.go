@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -297,6 +299,50 @@ func TestADrainLosesNoRequest(t *testing.T) {
 	if refused.Load() == 0 {
 		t.Error("nothing was refused; that was no drain")
 	}
+	if f.g.err != nil {
+		t.Errorf("the gateway ended with %v", f.g.err)
+	}
+}
+
+// TestDoorsTakeLoginsUntilTheDelayIsOver has load balancers hear of a drain first.
+func TestDoorsTakeLoginsUntilTheDelayIsOver(t *testing.T) {
+	t.Parallel()
+	f := newSQLField(t, sqlSetup{args: []string{"--drain-delay", "3s"}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	before, held := f.far.Counts().Requests, make(chan error, 1)
+	go func() {
+		_, err := f.pool(t, "any", "any", "encrypt=disable").ExecContext(ctx, "WAITFOR DELAY '01:00:00'")
+		held <- err
+	}()
+	eventually(t, "the server has the long request", func() bool { return f.far.Counts().Requests > before })
+	if err := f.g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the gateway says that it drains", func() bool {
+		a, err := call(t.Context(), f.g.client, request{url: "http://" + f.g.admin + "/readyz"})
+		return err == nil && a.status == http.StatusServiceUnavailable && strings.Contains(a.body, "draining")
+	})
+	ask := func() string {
+		who, err := whoever(t.Context(), sqlPool(t, f.tap.addr, "any", "any", "database=d1&encrypt=disable"))
+		if err != nil {
+			return told(err)
+		}
+		return who
+	}
+	if got := ask(); got != sqlPrincipal {
+		t.Errorf("a login within the delay: %s", got)
+	}
+	last := ""
+	eventually(t, "a login is refused", func() bool { last = ask(); return last != sqlPrincipal })
+	if !strings.HasPrefix(last, "40613 ") || !strings.Contains(last, "the gateway is stopping") {
+		t.Errorf("a login after the delay: %s, want 40613", last)
+	}
+	cancel()
+	if err := <-held; !errors.Is(err, context.Canceled) {
+		t.Errorf("the request that was under way: %v, want it to end when it is given up", err)
+	}
+	<-f.g.exited
 	if f.g.err != nil {
 		t.Errorf("the gateway ended with %v", f.g.err)
 	}

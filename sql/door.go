@@ -18,9 +18,6 @@ import (
 const (
 	defaultConnections  = 500
 	defaultLoginTimeout = 30 * time.Second
-	// unfinishedPerSeat bounds handshakes that are not done, in multiples of
-	// max_connections.
-	unfinishedPerSeat = 4
 	// acceptPause is how long a door waits after an error of accept, at first and
 	// at most.
 	acceptPause, longestAcceptPause = 5 * time.Millisecond, time.Second
@@ -34,9 +31,9 @@ const (
 type door struct {
 	listener   net.Listener
 	set        atomic.Pointer[setting] // nil: the door was taken away
-	unfinished atomic.Int64            // handshakes that are not done
-	said       atomic.Int64            // when the log was last told of a crowd, Unix time in ns
-	seats      int                     // sessions, and logins that were admitted; guarded by Server.mu
+	unfinished crowd
+	said       atomic.Int64 // when the log was last told of a crowd, Unix time in ns
+	seats      int          // sessions, and logins that were admitted; guarded by Server.mu
 }
 
 // setting is what a table makes of a door. It is immutable.
@@ -207,15 +204,15 @@ func (s *Server) accept(d *door) {
 	}
 }
 
-// take begins a session, unless too many handshakes are not done.
+// take begins a session, unless too many handshakes are not done, or too many of
+// the same source.
 func (s *Server) take(d *door, conn net.Conn) {
 	set := d.set.Load()
 	if set == nil {
 		_ = conn.Close()
 		return
 	}
-	if bound := int64(unfinishedPerSeat * set.seats()); d.unfinished.Add(1) > bound {
-		d.unfinished.Add(-1)
+	if bound, ok := d.unfinished.enter(conn, set.seats()); !ok {
 		_ = conn.Close()
 		d.say(s.cfg.Log, "connections are closed: too many have not finished their login", "unfinished", bound,
 			"remote", remoteOf(conn), "remedy", "see who opens them; raise max_connections of the door if they are welcome")
@@ -224,7 +221,7 @@ func (s *Server) take(d *door, conn net.Conn) {
 	ss, ctx := newSession(s, d, conn)
 	if !s.enter(ss) {
 		ss.cancel()
-		d.unfinished.Add(-1)
+		d.unfinished.leave(conn)
 		_ = conn.Close()
 		return
 	}

@@ -188,6 +188,34 @@ func TestDrainLetsSessionsEndAndTakesNoLogins(t *testing.T) {
 	})
 }
 
+func TestSessionsEndAtTheAgeThatTheirDoorHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		aging, ageless := doorOf("orders", at), doorOf("stock", "127.0.0.1:1434")
+		aging.MaxSessionAge = 8 * time.Hour
+		r.use(tableOf(aging, ageless))
+		old, other := r.enter(at, hello{}), r.enter("127.0.0.1:1434", hello{})
+		time.Sleep(8*time.Hour - time.Second)
+		if got := old.say("ping"); !strings.HasSuffix(got, "ping") {
+			t.Errorf("a session that is not old yet answers %q", got)
+		}
+		time.Sleep(2 * time.Second)
+		if _, err := old.r.ReadByte(); err == nil {
+			t.Error("an old session goes on")
+		}
+		synctest.Wait()
+		if got := r.last(); got.End.IsZero() || got.Name != "orders" || got.Reason != "too old" {
+			t.Errorf("record %+v, want the end of an old session", got)
+		}
+		if got := other.say("ping"); !strings.HasSuffix(got, "ping") {
+			t.Errorf("the session of a door without an age answers %q", got)
+		}
+	})
+	if r := (&mssqlClient{}).relay(mssqlUpstream{}, course{maxAge: time.Hour}).(mssqlRelay).r; r.MaxAge != time.Hour {
+		t.Errorf("the relay of the wire has the age %s, want that of the door", r.MaxAge)
+	}
+}
+
 func TestDrainEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

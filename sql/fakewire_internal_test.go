@@ -150,11 +150,18 @@ func (r *fakeRelay) run(ctx context.Context) (string, error) {
 	defer func() { r.u.close(); _ = r.c.conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = r.c.conn.Close() })
 	defer stop()
+	aged := make(chan struct{})
+	if r.course.maxAge > 0 {
+		old := time.AfterFunc(r.course.maxAge, func() { close(aged); _ = r.c.conn.SetReadDeadline(time.Unix(1, 0)) })
+		defer old.Stop()
+	}
 	for {
 		line, err := r.c.r.ReadString('\n')
 		select {
 		case <-r.idle:
 			return "drained", nil
+		case <-aged:
+			return "too old", nil
 		default:
 		}
 		if err == io.EOF {

@@ -178,6 +178,8 @@ func TestTroubleWithServersIsNamedAndTransient(t *testing.T) {
 		{&egress.ProxyError{Proxy: "10.0.0.9:3128", Status: 407}, 0, audit.LoginUpstreamProxy, "the next hop refused a tunnel with status 407"},
 		{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, 0, audit.LoginUpstreamTLS, "tls.ca_file of the door"},
 		{tls.RecordHeaderError{Msg: "10.0.0.9"}, 0, audit.LoginUpstreamTLS, "the TLS handshake with the server failed"},
+		{&net.OpError{Op: "remote error", Err: errors.New("tls: protocol version not supported")}, 0, audit.LoginUpstreamTLS, "the TLS handshake with the server failed"},
+		{&net.OpError{Op: "local error", Err: errors.New("tls: unexpected message")}, 0, audit.LoginUpstreamTLS, "the TLS handshake with the server failed"},
 		{fmt.Errorf("%w: 169.254.169.254", egress.ErrForbidden), 0, audit.LoginUnreachable, "nobody may reach"},
 		{&net.OpError{Op: "dial", Err: errors.New("10.0.0.9 refused")}, 0, audit.LoginUnreachable, "cannot be reached"},
 		{io.ErrUnexpectedEOF, 0, audit.LoginUnreachable, "broke off"},

@@ -81,7 +81,7 @@ func (ss *session) cut(why string) {
 func (ss *session) finished() {
 	if ss.unfinished {
 		ss.unfinished = false
-		ss.door.unfinished.Add(-1)
+		ss.door.unfinished.leave(ss.conn)
 	}
 }
 

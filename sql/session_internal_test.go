@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -192,6 +193,43 @@ func TestDoorsThatAreFullSaySo(t *testing.T) {
 		_ = first.Close()
 		time.Sleep(time.Minute)
 		r.enter(at, hello{})
+	})
+}
+
+func TestOneSourceThatDoesNotLogInKeepsNobodyOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		door := doorOf("orders", at)
+		door.MaxConnections = 3
+		r.use(tableOf(door))
+		closed := func(d *driver) bool {
+			_ = d.SetReadDeadline(time.Now().Add(time.Second))
+			_, err := d.r.ReadByte()
+			return !errors.Is(err, os.ErrDeadlineExceeded)
+		}
+		for _, host := range []string{"192.0.2.7", "[2001:db8::%x]"} { // of one network the second
+			for i := range 6 {
+				remote := host + ":5000"
+				if strings.Contains(host, "%") {
+					remote = fmt.Sprintf(host, i+1) + ":5000"
+				}
+				if d := r.dial(at, remote); closed(d) != (i >= 3) {
+					t.Errorf("connection %d of %s: closed %t, want those beyond 3", i+1, remote, i < 3)
+				}
+			}
+		}
+		if answer := r.dial(at, "192.0.2.8:5000").login(hello{}); answer != "welcome" {
+			t.Errorf("somebody else: %q, want welcome", answer)
+		}
+		for i := range 6 { // to the bound of all
+			if d := r.dial(at, "127.0.0.1:5000"); closed(d) {
+				t.Errorf("connection %d of this machine is closed", i+1)
+			}
+		}
+		time.Sleep(time.Minute)
+		if answer := r.dial(at, "192.0.2.7:5001").login(hello{}); answer != "welcome" {
+			t.Errorf("the source, once its handshakes are over: %q, want welcome", answer)
+		}
 	})
 }
 

@@ -70,8 +70,8 @@ func TestReloadsLoginsAndTheEndDoNotDisturbEachOther(t *testing.T) {
 		t.Errorf("%d connections are still in the books", len(r.srv.open))
 	}
 	for key, d := range r.srv.doors {
-		if d.seats != 0 || d.unfinished.Load() != 0 {
-			t.Errorf("door %s: %d seats and %d handshakes are left", key, d.seats, d.unfinished.Load())
+		if d.seats != 0 || d.unfinished.all != 0 || len(d.unfinished.of) != 0 {
+			t.Errorf("door %s: %d seats and %d handshakes are left", key, d.seats, d.unfinished.all)
 		}
 	}
 }

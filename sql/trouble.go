@@ -161,10 +161,12 @@ func untrusted(err error) bool {
 	return errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &name)
 }
 
+// garbled tells trouble within TLS: of alerts, either's, crypto/tls makes errors of
+// these operations.
 func garbled(err error) bool {
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
-	return errors.As(err, &record) || errors.As(err, &alert)
+	var alert *net.OpError
+	return errors.As(err, &record) || errors.As(err, &alert) && (alert.Op == "remote error" || alert.Op == "local error")
 }
 
 // broken tells a network's error from the wire's own.

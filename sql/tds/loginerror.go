@@ -194,6 +194,15 @@ func noProtocol(err error) bool {
 	return ok && op.Op == "remote error" && strings.HasSuffix(op.Err.Error(), "no application protocol")
 }
 
+// tooOld tells a peer whose TLS is older than 1.2, by its alert protocol_version
+// (RFC 5246 §7.2) or by what it chose, for which crypto/tls has texts and no types.
+func tooOld(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return strings.HasSuffix(op.Err.Error(), "protocol version not supported")
+	}
+	return strings.Contains(err.Error(), "server selected unsupported protocol version")
+}
+
 func tlsWords(err error) (reason, remedy string) {
 	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		if strings.Contains(unknown.Error(), "insecure algorithm") { // which crypto/x509 has as text alone
@@ -209,6 +218,9 @@ func tlsWords(err error) (reason, remedy string) {
 	}
 	if noProtocol(err) {
 		return "it does not take TDS 8.0", "set upstream_tls: mandatory"
+	}
+	if tooOld(err) {
+		return "it has no TLS of version 1.2 or later", "turn TLS 1.2 on at the server; the gateway sends no token over what is older"
 	}
 	remedy = "check that upstream_tls (mandatory or strict) is what the server takes"
 	if hungUp(err) {

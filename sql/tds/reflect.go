@@ -10,17 +10,18 @@ import (
 var ErrReflected = errors.New("the server's answer contains the access token that it was sent")
 
 const (
-	// needleUnits is how much of a token's end is looked for: of a JWT the
-	// signature, without which the rest is worth nothing.
+	// needleUnits is how much is looked for of a token's last part, from its
+	// beginning and from its end: of a JWT the signature, without which the rest is
+	// worth nothing, but which a server's message may cut short.
 	needleUnits = 43
 	// leastUnits is how long a token must be to be looked for: a shorter one might
 	// stand anywhere by chance, and could be guessed anyway.
 	leastUnits = 16
 )
 
-// needle is the end of a token as it was sent, and in one byte per character. Its
-// zero value is found nowhere.
-type needle struct{ wide, narrow []byte }
+// needle is the beginning and the end of a token's last part as they were sent,
+// and in one byte per character. Its zero value is found nowhere.
+type needle struct{ wide, narrow [2][]byte }
 
 // needleOf reads the token out of a feature of [FedAuth].
 func needleOf(fedAuth Feature) needle {
@@ -30,22 +31,39 @@ func needleOf(fedAuth Feature) needle {
 	if n < 2*leastUnits {
 		return needle{}
 	}
-	var end needle
-	for _, b := range token[max(0, n-2*needleUnits):] {
-		if end.wide = append(end.wide, b); len(end.wide)%2 == 1 {
-			end.narrow = append(end.narrow, b)
+	var last []byte
+	for i := 0; i+1 < n; i += 2 {
+		if token[i] == '.' && token[i+1] == 0 {
+			last = token[i+2:]
 		}
 	}
-	return end
+	if len(last) < 2*leastUnits { // no JWT, or one without a signature
+		last = token
+	}
+	var of needle
+	for i, part := range [...][]byte{last[:min(len(last), 2*needleUnits)], token[max(0, n-2*needleUnits):]} {
+		of.wide[i] = bytes.Clone(part)
+		for at := 0; at < len(part); at += 2 {
+			of.narrow[i] = append(of.narrow[i], part[at])
+		}
+	}
+	return of
 }
 
 // within tells whether the token stands in b, plain, at whatever offset.
 func (n needle) within(b []byte) bool {
-	return len(n.wide) > 0 && (bytes.Contains(b, n.wide) || bytes.Contains(b, n.narrow))
+	for i, wide := range n.wide {
+		if len(wide) > 0 && (bytes.Contains(b, wide) || bytes.Contains(b, n.narrow[i])) {
+			return true
+		}
+	}
+	return false
 }
 
 // wipe forgets it.
 func (n needle) wipe() {
-	clear(n.wide)
-	clear(n.narrow)
+	for i, wide := range n.wide {
+		clear(wide)
+		clear(n.narrow[i])
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"testing"
 
@@ -79,6 +81,53 @@ func TestCertificateIsVerifiedForTheServersName(t *testing.T) {
 					t.Error("the login was sent")
 				}
 			})
+		}
+	}
+}
+
+// serverHello is TLS of an old server, which chooses its version whatever the
+// client offers.
+func serverHello(version byte) []byte {
+	body := append([]byte{3, version}, make([]byte, 32)...) // random
+	body = append(body, 0, 0, 0x2f, 0)                      // no session, AES in CBC, no compression
+	hello := append([]byte{2, 0, 0, byte(len(body))}, body...)
+	return append([]byte{22, 3, version, 0, byte(len(hello))}, hello...)
+}
+
+func TestServersWithTLSBefore12AreRefusedAndSaidToBe(t *testing.T) {
+	alert, chosen := newFar(), newFar()
+	alert.conf = &tls.Config{Certificates: []tls.Certificate{farTrust().leaf}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	strict := newFar()
+	strict.strict, strict.conf = true, alert.conf.Clone()
+	chosen.onPrelogin = func(conn net.Conn) {
+		_, _ = conn.Write(farFrame(4, chosen.prelogin()))
+		_, _, _ = farPacket(conn)
+		_, _ = conn.Write(farFrame(4, serverHello(1)))
+		_, _ = io.Copy(io.Discard, conn)
+	}
+	for name, f := range map[string]*farServer{"an alert": alert, "strict": strict, "TLS 1.0 chosen": chosen} {
+		e := loginErr(t, targetOf(f.start(t)))
+		if e.Phase != tds.PhaseTLS || !strings.Contains(e.Cause(), "TLS of version 1.2") || !strings.Contains(e.Remedy(), "turn TLS 1.2 on") {
+			t.Errorf("%s: %s; %s", name, e.Cause(), e.Remedy())
+		}
+		if f.seen()[0].loginSeen {
+			t.Errorf("%s: the login was sent", name)
+		}
+	}
+}
+
+func TestServersThatAskForACertificateGetNone(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		for asks, want := range map[tls.ClientAuthType]bool{tls.RequestClientCert: true, tls.RequireAnyClientCert: false} {
+			f := newFar()
+			f.strict, f.conf = strict, &tls.Config{Certificates: []tls.Certificate{farTrust().leaf}, ClientAuth: asks}
+			_, err := connect(t, targetOf(f.start(t)))
+			if (err == nil) != want {
+				t.Errorf("strict %t, %s: %v", strict, asks, err)
+			}
+			if f.seen()[0].loginSeen != want {
+				t.Errorf("strict %t, %s: the login was sent: %t", strict, asks, !want)
+			}
 		}
 	}
 }
