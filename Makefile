@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME  ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: help build quick check clients image demo generate bench fuzz clean
+.PHONY: help build quick check clients image alerts demo generate bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,9 +21,9 @@ quick: ## format, vet, staticcheck, race tests (generated files among them): nee
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) test -race ./...
 
-check: quick ## all of CI: quick, then the tour, real clients, the image, and each fuzz target briefly
+check: quick ## all of CI: quick, then the tour, real clients, the image, the alerts, and each fuzz target briefly
 	$(GO) run ./cmd/gateway sandbox --once
-	$(MAKE) clients image
+	$(MAKE) clients image alerts
 	$(MAKE) fuzz FUZZTIME=5s
 
 clients: ## curl, wget, Python, Node and Java against the sandbox (installs what it needs)
@@ -31,6 +31,9 @@ clients: ## curl, wget, Python, Node and Java against the sandbox (installs what
 
 image: ## the container image, built and run once by buildah (installs it)
 	./.ci/image.sh
+
+alerts: ## the alert rules, their tests, and the real metrics, by promtool (installs it)
+	./.ci/alerts.sh
 
 demo: ## a small Entra, a small Graph and the gateway, on loopback
 	$(GO) run ./cmd/gateway sandbox

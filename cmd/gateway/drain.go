@@ -69,6 +69,7 @@ func (g *gateway) run(ctx context.Context, o orders) error {
 func (g *gateway) drain(delay time.Duration) error {
 	g.log.Info("draining", "delay", delay.String(), "timeout", g.patience.String())
 	g.draining.Store(true)
+	g.manager.stopping()
 	g.handler.Drain()
 	time.Sleep(delay)
 	ctx, cancel := context.WithTimeout(context.Background(), g.patience)

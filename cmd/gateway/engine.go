@@ -55,6 +55,7 @@ type engine struct {
 	rooted   func()               // hears that ca has a new root, while changing is held; nil: nobody does
 	reopened func()               // hears that a reload may have changed SQL doors, while changing is held; nil: nobody does
 	rest     func()               // ends what keeps ca; nil without
+	manager  *manager             // hears of reloads and of the end; set while changing is held; nil: there is none
 }
 
 // newEngine puts file's table in force and says what is wrong with it all the

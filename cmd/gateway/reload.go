@@ -24,6 +24,8 @@ const (
 func (e *engine) Reload() admin.Reloaded {
 	e.changing.Lock()
 	defer e.changing.Unlock()
+	done := e.manager.reloading()
+	defer func() { done(!e.broken.Load()) }()
 	before := e.gate.Load().Table()
 	certificates := e.reloadCertificates()
 	table, err := e.file.Reload()
@@ -59,16 +61,16 @@ func (e *engine) Reload() admin.Reloaded {
 	if before.Callers != nil && table.Callers == nil {
 		notices = append(notices, notice{text: openToAll, remedy: putItBack})
 	}
-	done := admin.Reloaded{OK: true, Routes: len(table.Routes), SQL: len(table.SQL), Warnings: certificates}
+	taken := admin.Reloaded{OK: true, Routes: len(table.Routes), SQL: len(table.SQL), Warnings: certificates}
 	for _, n := range notices {
 		e.report(n)
-		done.Warnings = append(done.Warnings, n.String())
+		taken.Warnings = append(taken.Warnings, n.String())
 	}
 	e.metrics.Reloaded(true)
 	e.broken.Store(false)
 	e.log.Info("routes.yaml is in force", "routes", len(table.Routes), "sql_doors", len(table.SQL))
 	e.warm()
-	return done
+	return taken
 }
 
 // watch has every change of a file that matters followed by a reload, once the

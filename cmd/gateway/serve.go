@@ -51,6 +51,9 @@ SIGTERM has /readyz say 503, goes on serving for --drain-delay, so that load
 balancers notice, then takes no more calls and gives those under way 25 s. SIGINT
 does the same without the delay; a second signal kills.
 
+With NOTIFY_SOCKET in the environment, a service manager hears when all doors are
+open, of each reload and of the end, as systemd's Type=notify-reload wants it.
+
 With --check-sql it logs in to each server of sql: first, as gateway check --live
 does, prints what became of each, and exits with 1 instead of opening a door if one
 login failed.`,
@@ -120,6 +123,7 @@ func serve(ctx context.Context, f serveFlags, s std) error {
 		}
 		defer os.Remove(f.readyFile)
 	}
+	g.tellOf(managerOf(os.Getenv(notifySocket), log))
 	g.greet(s)
 	return g.run(ctx, o)
 }
