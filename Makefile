@@ -35,7 +35,7 @@ image: ## the container image, built and run once by buildah (installs it)
 demo: ## a small Entra, a small Graph and the gateway, on loopback
 	$(GO) run ./cmd/gateway sandbox
 
-generate: ## the reference in docs/reference, from the code
+generate: ## the reference and the man page in docs/reference, from the code
 	$(GO) test ./cmd/gateway -run TestReference -update
 
 bench: ## benchmarks, the gateway beside a bare ReverseProxy and goproxy in one run
