@@ -8,6 +8,8 @@ ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /gateway ./cmd/gateway
 
 FROM scratch
+ARG VERSION=dev
+LABEL org.opencontainers.image.version="${VERSION}"
 COPY --from=build /gateway /gateway
 USER 65532:65532
 EXPOSE 8080 8081

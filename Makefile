@@ -5,14 +5,19 @@ LDFLAGS   := -s -w -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME  ?= 30s
 BENCHTIME ?= 1s
+DIST      ?= dist
+TARGETS   ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
-.PHONY: help build quick check clients image alerts demo generate bench fuzz clean
+.PHONY: help build release quick check clients image alerts rebuild demo generate bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 build: ## the binary, static, in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/gateway ./cmd/gateway
+
+release: ## archives, SBOMs and checksums of the last commit for every TARGETS, in dist/
+	./.ci/dist.sh '$(DIST)' '$(VERSION)' $(TARGETS)
 
 quick: ## format, vet, staticcheck, race tests (generated files among them): needs Go alone
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
@@ -21,16 +26,19 @@ quick: ## format, vet, staticcheck, race tests (generated files among them): nee
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) test -race ./...
 
-check: quick ## all of CI: quick, then the tour, real clients, the image, the alerts, and each fuzz target briefly
+check: quick ## all of CI: quick, then the tour, real clients, the image, the alerts, a release, and each fuzz target briefly
 	$(GO) run ./cmd/gateway sandbox --once
-	$(MAKE) clients image alerts
+	$(MAKE) clients image alerts rebuild
 	$(MAKE) fuzz FUZZTIME=5s
 
 clients: ## curl, wget, Python, Node and Java against the sandbox (installs what it needs)
 	./.ci/clients.sh
 
 image: ## the container image, built and run once by buildah (installs it)
-	./.ci/image.sh
+	./.ci/image.sh '$(VERSION)'
+
+rebuild: ## a release of the last commit, built twice and looked through (installs what it needs)
+	./.ci/release.sh
 
 alerts: ## the alert rules, their tests, and the real metrics, by promtool (installs it)
 	./.ci/alerts.sh
@@ -38,7 +46,7 @@ alerts: ## the alert rules, their tests, and the real metrics, by promtool (inst
 demo: ## a small Entra, a small Graph and the gateway, on loopback
 	$(GO) run ./cmd/gateway sandbox
 
-generate: ## the reference in docs/reference, from the code
+generate: ## the reference and the man page in docs/reference, from the code
 	$(GO) test ./cmd/gateway -run TestReference -update
 
 bench: ## benchmarks, the gateway beside a bare ReverseProxy and goproxy in one run
@@ -51,4 +59,4 @@ fuzz: ## every fuzz target for FUZZTIME each
 	./.ci/fuzz.sh $(FUZZTIME)
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
