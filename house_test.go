@@ -18,7 +18,7 @@ const module = "github.com/seed-13b04e61/gateway"
 // floors is the plan of the house: a room may import rooms of lower floors
 // only, so never one beside it.
 var floors = map[string]int{
-	"secrets": 0, "audit": 0, "sandbox": 0,
+	"secrets": 0, "audit": 0, "sandbox": 0, "certs/alert": 0,
 	"egress": 1, "routes": 1, "tokens": 1, "certs": 1,
 	"gate": 2, "authority": 2, "sql/tds": 2,
 	"proxy": 3, "admin": 3, "sql": 3,
@@ -26,7 +26,7 @@ var floors = map[string]int{
 }
 
 // sealed rooms import no other room at all.
-var sealed = []string{"secrets", "audit", "sandbox"}
+var sealed = []string{"secrets", "audit", "sandbox", "certs/alert"}
 
 // homes is where each library lives. Tests are guests anywhere.
 var homes = map[string][]string{

@@ -9,12 +9,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/certs/alert"
 	"github.com/seed-13b04e61/gateway/gate"
 	"github.com/seed-13b04e61/gateway/routes"
 )
@@ -244,49 +244,21 @@ func (h *Handler) secure(t *tunnel) {
 // explainHandshake says what a failed handshake means.
 func (h *Handler) explainHandshake(t *tunnel, err error) *refusal {
 	cause := "the TLS handshake in the tunnel failed: " + bounded(err.Error())
-	alert, isAlert := alertOf(err)
+	number, isAlert := alert.Sent(err)
 	if !isAlert && t.bare != 0 {
-		alert, isAlert = t.bare, true
+		number, isAlert = t.bare, true
 	}
 	switch {
 	case errors.Is(err, errOtherName):
 		return &refusal{code: Misdirected, cause: err.Error(), remedy: "open a tunnel of its own for each host"}
-	case isAlert && doubts(alert) != "":
-		return t.distrusted("the client does not trust the gateway's CA: it answered the certificate with the alert " + doubts(alert))
-	case !isAlert && t.shown.Load() && endedByPeer(err):
+	case isAlert && alert.Doubt(number) != "":
+		return t.distrusted("the client does not trust the gateway's CA: it answered the certificate with the alert " + alert.Doubt(number))
+	case !isAlert && t.shown.Load() && alert.Ended(err):
 		return t.distrusted("the client closed the tunnel when it saw the certificate, as clients do that do not trust the gateway's CA")
 	case errors.Is(err, context.DeadlineExceeded):
 		return &refusal{code: SlowRequest, cause: "the TLS handshake in the tunnel took longer than " + firstByteWait.String()}
 	}
 	return &refusal{code: BadRequest, cause: cause, remedy: "see whether the client speaks TLS 1.2 or 1.3; gateway doctor, run where the client runs, tells more"}
-}
-
-// doubts names the alerts (RFC 8446 §6.2) by which clients say that they do not
-// believe a certificate; "" for any other.
-func doubts(alert uint8) string {
-	switch alert {
-	case 42:
-		return "bad_certificate"
-	case 46:
-		return "certificate_unknown"
-	case 48:
-		return "unknown_ca"
-	}
-	return ""
-}
-
-// alertOf is the alert that the peer sent. crypto/tls has no exported type for
-// it: a number beneath a [net.OpError].
-func alertOf(err error) (uint8, bool) {
-	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
-		return 0, false
-	}
-	v := reflect.ValueOf(op.Err)
-	if v.Kind() != reflect.Uint8 {
-		return 0, false
-	}
-	return uint8(v.Uint()), true
 }
 
 // trustRemedy is for clients of every kind.

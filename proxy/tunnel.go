@@ -11,10 +11,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/certs/alert"
 	"github.com/seed-13b04e61/gateway/gate"
 	"github.com/seed-13b04e61/gateway/routes"
 )
@@ -80,27 +80,9 @@ func (t *tunnel) Read(b []byte) (int, error) {
 	case t.secured.Load() != 0:
 		t.said.Add(int64(n))
 	case t.shown.Load():
-		t.bare = bareAlert(b[:n])
+		t.bare = alert.Bare(b[:n])
 	}
 	return n, err
-}
-
-// bareAlert is the alert record that b ends in, 0 if it ends in none. OpenSSL
-// (curl, Python) refuses a certificate of TLS 1.3 before it has its keys for
-// writing in use, and so unsealed: crypto/tls sees a bad record alone.
-func bareAlert(b []byte) uint8 {
-	const size = 7 // type, version, length, level, description
-	if len(b) < size {
-		return 0
-	}
-	if b = b[len(b)-size:]; b[0] != 21 || b[1] != 3 || b[3] != 0 || b[4] != 2 || b[5] > 2 {
-		return 0
-	}
-	return b[6]
-}
-
-func endedByPeer(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // CloseWrite lets either side say that it has said all.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/seed-13b04e61/gateway/certs/alert"
 )
 
 // tlsRecord is the first byte of a TLS handshake (RFC 8446 §5.1).
@@ -28,7 +30,7 @@ func newArrival(conn net.Conn, f Front) *arrival {
 func (a *arrival) run(ctx context.Context) (*Client, error) {
 	first, err := a.wire.peek()
 	switch {
-	case err != nil && endedByPeer(err):
+	case err != nil && alert.Ended(err):
 		return nil, fmt.Errorf("%w: %w", ErrSilent, err)
 	case err != nil:
 		return nil, fmt.Errorf("client's first byte: %w", err)
@@ -222,7 +224,7 @@ func (a *arrival) ancient() error {
 // left says where the client went away, and what that means.
 func (a *arrival) left(at string, err error) error {
 	switch {
-	case !endedByPeer(err):
+	case !alert.Ended(err):
 		return fmt.Errorf("%s: %w", at, err)
 	case a.mode != modeOff:
 		return fmt.Errorf("%s: client left right after the TLS handshake, as clients do that do not trust the door's certificate: %s: %w", at, trustRemedy, err)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"reflect"
-	"syscall"
+
+	"github.com/seed-13b04e61/gateway/certs/alert"
 )
 
 // opening is a client's connection whose first byte was looked at. During a
@@ -45,24 +45,9 @@ func (o *opening) Read(b []byte) (int, error) {
 	}
 	n, err := o.Conn.Read(b)
 	if o.watching {
-		o.alert = bareAlert(b[:n])
+		o.alert = alert.Bare(b[:n])
 	}
 	return n, err
-}
-
-// bareAlert is the fatal alert that b ends in, 0 if it ends in none. OpenSSL
-// (ODBC, Python) refuses a certificate of TLS 1.3 before it has its keys for
-// writing in use, and so unsealed; others send it outside of PRELOGIN packets.
-// Both are no alert to crypto/tls.
-func bareAlert(b []byte) uint8 {
-	const size = 7 // type, version, length, level, description
-	if len(b) < size {
-		return 0
-	}
-	if b = b[len(b)-size:]; b[0] != 21 || b[1] != 3 || b[3] != 0 || b[4] != 2 || b[5] != 2 {
-		return 0
-	}
-	return b[6]
 }
 
 // config is the door's TLS but for versions above 1.2 inside TDS, which
@@ -101,54 +86,17 @@ func (a *arrival) handshake(do func() error) error {
 	if err == nil {
 		return nil
 	}
-	alert, isAlert := alertOf(err)
+	number, isAlert := alert.Sent(err)
 	if !isAlert && a.wire.alert != 0 {
-		alert, isAlert = a.wire.alert, true
+		number, isAlert = a.wire.alert, true
 	}
 	switch {
 	case errors.Is(err, errNoCertificate):
 		return err
-	case isAlert && doubts(alert) != "":
-		return fmt.Errorf("client does not trust the door's certificate: it answered with the alert %s; %s: %w", doubts(alert), trustRemedy, err)
-	case !isAlert && a.wire.shown && endedByPeer(err):
+	case isAlert && alert.Doubt(number) != "":
+		return fmt.Errorf("client does not trust the door's certificate: it answered with the alert %s; %s: %w", alert.Doubt(number), trustRemedy, err)
+	case !isAlert && a.wire.shown && alert.Ended(err):
 		return fmt.Errorf("client left when it saw the door's certificate, as clients do that do not trust it: %s: %w", trustRemedy, err)
 	}
 	return fmt.Errorf("TLS handshake with the client: %w", err)
-}
-
-// doubts names the alerts (RFC 8446 §6.2) by which clients say that they do not
-// believe a certificate; "" for any other.
-func doubts(alert uint8) string {
-	switch alert {
-	case 42:
-		return "bad_certificate"
-	case 43:
-		return "unsupported_certificate"
-	case 45:
-		return "certificate_expired"
-	case 46:
-		return "certificate_unknown"
-	case 48:
-		return "unknown_ca"
-	}
-	return ""
-}
-
-// alertOf is the alert that the peer sent. crypto/tls has no exported type for
-// it: a number beneath a [net.OpError].
-func alertOf(err error) (uint8, bool) {
-	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
-		return 0, false
-	}
-	v := reflect.ValueOf(op.Err)
-	if v.Kind() != reflect.Uint8 {
-		return 0, false
-	}
-	return uint8(v.Uint()), true
-}
-
-func endedByPeer(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
