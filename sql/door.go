@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/gate"
 	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/secrets"
 )
 
 const (
@@ -23,8 +23,6 @@ const (
 	acceptPause, longestAcceptPause = 5 * time.Millisecond, time.Second
 	// sayAgain is how often the log says the same of a door.
 	sayAgain = time.Minute
-	// maxCAFile bounds a file of tls.ca_file, in bytes.
-	maxCAFile = 1 << 20
 )
 
 // door is one listener. What it leads to may change.
@@ -69,9 +67,8 @@ func addressKey(d *routes.SQL) string {
 // of commit are alarms: each names a door that refuses its logins, or goes on
 // with the CA file that it read before.
 func (s *Server) Open(table *routes.Table) (commit func(g *gate.Gate, d Dialer) []error, undo func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	open, closed := s.listening()
+	if closed {
 		return nil, nil, errClosed
 	}
 	fresh := map[string]*door{}
@@ -87,7 +84,7 @@ func (s *Server) Open(table *routes.Table) (commit func(g *gate.Gate, d Dialer) 
 			return nil, nil, fmt.Errorf("sql door %s: kind %q is not known", d.Name, d.Kind)
 		}
 		key := addressKey(d)
-		if s.doors[key] != nil || fresh[key] != nil {
+		if open[key] != nil || fresh[key] != nil {
 			continue
 		}
 		l, err := s.cfg.Listen(d.Listen)
@@ -100,15 +97,24 @@ func (s *Server) Open(table *routes.Table) (commit func(g *gate.Gate, d Dialer) 
 	return func(g *gate.Gate, d Dialer) []error { return s.commit(table, fresh, g, d) }, undo, nil
 }
 
-func (s *Server) commit(table *routes.Table, fresh map[string]*door, g *gate.Gate, dialer Dialer) (alarms []error) {
+// listening are the doors that are open, by address. Nobody but commit changes
+// them.
+func (s *Server) listening() (open map[string]*door, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.doors, s.closed
+}
+
+// commit reads files before it takes the lock, for which every login waits.
+func (s *Server) commit(table *routes.Table, fresh map[string]*door, g *gate.Gate, dialer Dialer) (alarms []error) {
+	open, _ := s.listening()
 	next := make(map[string]*door, len(table.SQL))
+	sets := make(map[*door]*setting, len(table.SQL))
 	for _, conf := range table.SQL {
 		key := addressKey(conf)
-		d, begun := s.doors[key], true
+		d := open[key]
 		if d == nil {
-			d, begun = fresh[key], false
+			d = fresh[key]
 		}
 		if d == nil || next[key] != nil { // undone before, or two doors of one address
 			alarms = append(alarms, fmt.Errorf("sql door %s has no listener of its own at %s", conf.Name, conf.Listen))
@@ -118,15 +124,19 @@ func (s *Server) commit(table *routes.Table, fresh map[string]*door, g *gate.Gat
 		if err := set.readRoots(d.set.Load()); err != nil {
 			alarms = append(alarms, err)
 		}
-		d.set.Store(set)
-		next[key] = d
+		next[key], sets[d] = d, set
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, d := range next {
+		d.set.Store(sets[d])
 		if s.closed {
 			_ = d.listener.Close()
-		} else if !begun {
+		} else if open[key] == nil {
 			s.wg.Go(func() { s.accept(d) })
 		}
 	}
-	for key, d := range s.doors {
+	for key, d := range open {
 		if next[key] == nil {
 			d.set.Store(nil)
 			_ = d.listener.Close()
@@ -157,7 +167,7 @@ func Roots(d *routes.SQL) (*x509.CertPool, error) {
 	if d.CAFile == "" {
 		return nil, nil
 	}
-	pem, err := readCAFile(d.CAFile)
+	pem, err := secrets.ReadFile(d.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("tls.ca_file: %w", err)
 	}
@@ -166,19 +176,6 @@ func Roots(d *routes.SQL) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("tls.ca_file: %s holds no PEM certificate", d.CAFile)
 	}
 	return roots, nil
-}
-
-func readCAFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular(): // a pipe would be waited for
-		return nil, fmt.Errorf("%s is no regular file", path)
-	case info.Size() > maxCAFile:
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxCAFile)
-	}
-	return os.ReadFile(path)
 }
 
 // accept takes clients until the listener is closed.

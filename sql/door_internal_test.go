@@ -133,7 +133,7 @@ func TestFileOfTrustedCAsIsReadAtEachReload(t *testing.T) {
 			t.Errorf("alarms %v, want none", alarms)
 		}
 		r.enter(at, hello{})
-		for _, bad := range []string{"no PEM", strings.Repeat("x", maxCAFile+1)} {
+		for _, bad := range []string{"no PEM", strings.Repeat("x", 1<<20+1)} {
 			write([]byte(bad))
 			if alarms := r.use(table()); len(alarms) != 1 || !strings.Contains(alarms[0].Error(), "keeps what it read before") {
 				t.Errorf("alarms %v, want the old file kept", alarms)
@@ -146,6 +146,31 @@ func TestFileOfTrustedCAsIsReadAtEachReload(t *testing.T) {
 		file = filepath.Dir(file)
 		if alarms := r.use(table()); len(alarms) != 1 || !strings.Contains(alarms[0].Error(), "no regular file") {
 			t.Errorf("alarms %v, want a folder refused", alarms)
+		}
+	})
+}
+
+func TestDoorsThatTakeLongToOpenHoldNoLoginUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.use(tableOf(doorOf("orders", at)))
+		listen, slow := r.srv.cfg.Listen, make(chan struct{})
+		r.srv.cfg.Listen = func(addr string) (net.Listener, error) { <-slow; return listen(addr) }
+		opened := make(chan error, 1)
+		go func() {
+			_, undo, err := r.srv.Open(tableOf(doorOf("orders", at), doorOf("slow", at2)))
+			if err == nil {
+				undo()
+			}
+			opened <- err
+		}()
+		synctest.Wait()
+		if got := r.enter(at, hello{}).say("x"); !strings.HasSuffix(got, ": x") {
+			t.Errorf("a session meanwhile: %q", got)
+		}
+		close(slow)
+		if err := <-opened; err != nil {
+			t.Error(err)
 		}
 	})
 }
