@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -106,20 +105,6 @@ func (s *Server) Addrs() map[string]net.Addr {
 		}
 	}
 	return addrs
-}
-
-// TCP are the addresses that the gateway must not dial: its own.
-func (s *Server) TCP() []netip.AddrPort {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var own []netip.AddrPort
-	for _, d := range s.doors {
-		if a, ok := d.listener.Addr().(*net.TCPAddr); ok {
-			ap := a.AddrPort()
-			own = append(own, netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port()))
-		}
-	}
-	return own
 }
 
 // Sessions is how many are open: logged in, and not ended yet.

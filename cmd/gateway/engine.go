@@ -37,10 +37,10 @@ type engine struct {
 	callers   *gate.Identifier
 	handler   *proxy.Handler
 	hop       hop
-	certs     *certs.Keeper    // of the proxy port; nil: it speaks no TLS
-	sql       *sqlDoors        // nil: no SQL door is open, whatever the table says
-	listening []netip.AddrPort // the other doors
-	ca        *certs.CA        // of the tunnel door; nil: routed hosts are not intercepted
+	certs     *certs.Keeper // of the proxy port; nil: it speaks no TLS
+	sql       *sqlDoors     // nil: no SQL door is open, whatever the table says
+	listening []net.Addr    // the other doors
+	ca        *certs.CA     // of the tunnel door; nil: routed hosts are not intercepted
 	gate      atomic.Pointer[gate.Gate]
 	adminKey  atomic.Pointer[secrets.Secret]
 	proven    sync.Map    // names of credentials that have once got a token

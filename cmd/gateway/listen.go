@@ -63,20 +63,21 @@ func shown(l net.Listener) string {
 	if l == nil {
 		return ""
 	}
-	if l.Addr().Network() == "unix" {
-		return "unix:" + l.Addr().String()
-	}
-	return l.Addr().String()
+	return shownAddr(l.Addr())
 }
 
-// tcpAddresses are those of the listeners that can be dialled by tcp.
-func tcpAddresses(ls ...net.Listener) []netip.AddrPort {
+func shownAddr(a net.Addr) string {
+	if a.Network() == "unix" {
+		return "unix:" + a.String()
+	}
+	return a.String()
+}
+
+// tcpAddresses are those of all that can be dialled by tcp.
+func tcpAddresses(all ...net.Addr) []netip.AddrPort {
 	var out []netip.AddrPort
-	for _, l := range ls {
-		if l == nil {
-			continue
-		}
-		if a, ok := l.Addr().(*net.TCPAddr); ok {
+	for _, a := range all {
+		if a, ok := a.(*net.TCPAddr); ok {
 			ap := a.AddrPort()
 			out = append(out, netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port()))
 		}

@@ -230,7 +230,11 @@ func (g *gateway) listen() (err error) {
 
 // furnish gives the doors their certificates, and opens those of sql.
 func (g *gateway) furnish(table *routes.Table) (notices []notice, err error) {
-	g.listening = tcpAddresses(g.proxyL, g.adminL, g.healthL)
+	for _, l := range []net.Listener{g.proxyL, g.adminL, g.healthL} {
+		if l != nil {
+			g.listening = append(g.listening, l.Addr())
+		}
+	}
 	g.forbidOwn()
 	if g.certs, err = g.openCertificates(g.doors.TLS, g.proxyL); err != nil {
 		return nil, err

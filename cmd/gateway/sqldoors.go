@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/certs"
@@ -27,13 +29,15 @@ type sqlDoors struct {
 	ca       *certs.CA // nil: there is none
 	selfMade func() (*tls.Certificate, error)
 
-	mu    sync.Mutex // guards pairs
-	pairs map[pairFiles]*certs.Pair
+	// pairs are in force; what it points to is never changed. Handshakes read it,
+	// and whoever holds the engine's changing puts another in its place.
+	pairs atomic.Pointer[map[pairFiles]*certs.Pair]
 }
 
 // newSQLDoors makes doors for e, none of which is open.
 func newSQLDoors(e *engine) *sqlDoors {
-	s := &sqlDoors{ca: e.ca, selfMade: sync.OnceValues(certs.SelfMade), pairs: map[pairFiles]*certs.Pair{}}
+	s := &sqlDoors{ca: e.ca, selfMade: sync.OnceValues(certs.SelfMade)}
+	s.pairs.Store(&map[pairFiles]*certs.Pair{})
 	s.server = sql.New(sql.Config{
 		Tokens: e.store, Identifier: e.callers, Recorder: audit.SessionRecorders{e.log, e.metrics, e.trail}, Log: e.log,
 		Listen: listenSQL, Certificate: s.certificate, Counted: e.metrics.SQLCounted,
@@ -45,9 +49,7 @@ func newSQLDoors(e *engine) *sqlDoors {
 // else the one that this process made for itself.
 func (s *sqlDoors) certificate(d *routes.SQL, _ string) (*tls.Certificate, error) {
 	if d.CertificateFile != "" {
-		s.mu.Lock()
-		pair := s.pairs[pairOf(d)]
-		s.mu.Unlock()
+		pair := (*s.pairs.Load())[pairOf(d)]
 		if pair == nil { // sessions of a door that a reload took away need no more handshakes
 			return nil, fmt.Errorf("sql door %s: its certificate is not in force any more", d.Name)
 		}
@@ -62,15 +64,13 @@ func (s *sqlDoors) certificate(d *routes.SQL, _ string) (*tls.Certificate, error
 // read reads the certificates of table's doors. Those at hand are not read
 // again. An error names the line and says what to do.
 func (s *sqlDoors) read(table *routes.Table) (map[pairFiles]*certs.Pair, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := map[pairFiles]*certs.Pair{}
+	now, next := *s.pairs.Load(), map[pairFiles]*certs.Pair{}
 	var errs []error
 	for i, d := range table.SQL {
 		if d.CertificateFile == "" || next[pairOf(d)] != nil {
 			continue
 		}
-		pair := s.pairs[pairOf(d)]
+		pair := now[pairOf(d)]
 		if pair == nil {
 			var err error
 			if pair, err = openPair(table, i); err != nil {
@@ -92,9 +92,7 @@ func openPair(table *routes.Table, i int) (*certs.Pair, error) {
 // reread takes the doors' certificates from their files again. What cannot be
 // used stays as it was.
 func (s *sqlDoors) reread() (notices []notice) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.pairs {
+	for _, p := range *s.pairs.Load() {
 		if err := p.Reload(); err != nil {
 			notices = append(notices, notice{text: err.Error(), remedy: keptBefore, alarm: true})
 		}
@@ -104,13 +102,11 @@ func (s *sqlDoors) reread() (notices []notice) {
 
 // show puts certificates in force, beside those that are or in their place.
 func (s *sqlDoors) show(pairs map[pairFiles]*certs.Pair, beside bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	next := maps.Clone(pairs)
 	if beside {
-		maps.Copy(next, s.pairs)
+		maps.Copy(next, *s.pairs.Load())
 	}
-	s.pairs = next
+	s.pairs.Store(&next)
 }
 
 // ending warns of certificates of doors that end soon.
@@ -191,11 +187,11 @@ func placed(table *routes.Table, err error) error {
 
 // forbidOwn keeps calls and logins from leading back to the gateway's own doors.
 func (e *engine) forbidOwn() {
-	own := e.listening
+	own := slices.Clone(e.listening)
 	if e.sql != nil {
-		own = append(own[:len(own):len(own)], e.sql.server.TCP()...)
+		own = slices.AppendSeq(own, maps.Values(e.sql.server.Addrs()))
 	}
-	e.hop.forbid(own)
+	e.hop.forbid(tcpAddresses(own...))
 }
 
 // lookAtDoors tells beforehand what serve would say of the files of SQL doors,
@@ -250,13 +246,6 @@ func (e *engine) shownSQL() map[string]string {
 		out[name] = shownAddr(a)
 	}
 	return out
-}
-
-func shownAddr(a net.Addr) string {
-	if a.Network() == "unix" {
-		return "unix:" + a.String()
-	}
-	return a.String()
 }
 
 // greetSQL says where each SQL door is, and how a client connects to it.

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-13b04e61/gateway/egress"
 	"github.com/seed-13b04e61/gateway/sandbox"
 	"github.com/seed-13b04e61/gateway/sql/tds"
 )
@@ -123,6 +125,31 @@ func TestADoorWithoutAFileShowsOneOfTheCAOrOneOfItsOwn(t *testing.T) {
 			continue
 		}
 		_ = conn.Close()
+	}
+}
+
+func TestNobodyIsLedToTheGatewaysOwnDoors(t *testing.T) {
+	g, _, db := behind(t, "", "")
+	own := map[string]string{"proxy": shown(g.proxyL), "sql": g.shownSQL()["orders-db"]}
+	dialled := func(addr string) error {
+		conn, err := g.hop.DialContext(t.Context(), "tcp", addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err
+	}
+	for range 2 { // as it began, and after a reload
+		for name, addr := range own {
+			if err := dialled(addr); !errors.Is(err, egress.ErrForbidden) {
+				t.Errorf("the %s door is dialled: %v", name, err)
+			}
+		}
+		if err := dialled(db.Addr()); err != nil {
+			t.Error(err)
+		}
+		if r := g.Reload(); !r.OK {
+			t.Fatalf("Reload = %+v", r)
+		}
 	}
 }
 
