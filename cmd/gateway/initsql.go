@@ -2,9 +2,7 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/seed-13b04e61/gateway/routes"
@@ -87,16 +85,13 @@ func sqlYAML(p routes.PresetInfo, cloud string) string {
 // SQL. Nothing but server and database is taken from them.
 func (d *draft) connections(all settings, cloud string) {
 	for _, s := range all.section("ConnectionStrings") {
-		server, database := sqlServer(s.value)
-		host, port, err := net.SplitHostPort(server)
-		if err != nil {
+		at, database := sqlServer(s.value)
+		if !isSQLHost(at.Host, cloud) {
 			continue
 		}
-		if port == strconv.Itoa(firstSQLPort) {
-			server = host
-		}
-		if !isSQLHost(host, cloud) {
-			continue
+		server := at.String()
+		if at.Port == firstSQLPort {
+			server = at.Host
 		}
 		d.addDoor(fmt.Sprintf("The connection string %s. Write Server=127.0.0.1,%d;Encrypt=False there, and take Authentication, user and password out: the gateway logs in.",
 			strings.Join(s.path, ":"), firstSQLPort+len(d.doors)), server, database)
@@ -108,30 +103,31 @@ func isSQLHost(host, cloud string) bool {
 	return slices.ContainsFunc(routes.Presets(), func(p routes.PresetInfo) bool { return p.Kind == "sql" && has(p, cloud, host) })
 }
 
-// sqlServer finds the server, host:port, and the database in a connection string
-// of ADO.NET; "" for what it does not name.
-func sqlServer(text string) (server, database string) {
+// sqlServer finds the server and the database in a connection string of ADO.NET.
+// The server is zero when none is named that could be dialled.
+func sqlServer(text string) (server routes.Authority, database string) {
+	var named string
 	for _, part := range splitQuoted(text) {
 		key, value, _ := strings.Cut(part, "=")
 		value = strings.TrimSpace(value)
 		switch strings.ToLower(strings.TrimSpace(key)) {
 		case "server", "data source", "addr", "address", "network address":
-			server = value
+			named = value
 		case "database", "initial catalog":
 			database = value
 		}
 	}
-	server = strings.TrimPrefix(strings.ToLower(strings.Trim(server, `"' `)), "tcp:")
-	host, port, found := strings.Cut(server, ",")
+	named = strings.TrimPrefix(strings.ToLower(strings.Trim(named, `"' `)), "tcp:")
+	host, port, found := strings.Cut(named, ",")
 	host, _, _ = strings.Cut(strings.TrimSpace(host), `\`)
-	port = strings.TrimSpace(port)
-	if !found {
-		port = strconv.Itoa(firstSQLPort)
+	if found {
+		host += ":" + strings.TrimSpace(port)
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); host == "" || err != nil || n == 0 {
-		return "", ""
+	server, err := routes.ParseAuthority(host, firstSQLPort)
+	if err != nil {
+		return routes.Authority{}, ""
 	}
-	return net.JoinHostPort(host, port), strings.Trim(database, `"' `)
+	return server, strings.Trim(database, `"' `)
 }
 
 // splitQuoted splits text at semicolons that do not stand in quotes.

@@ -1,10 +1,9 @@
 package main
 
 import (
-	"net"
-	"strconv"
-	"strings"
 	"testing"
+
+	"github.com/seed-13b04e61/gateway/routes"
 )
 
 func TestAConnectionStringGivesItsServerAndDatabase(t *testing.T) {
@@ -16,12 +15,22 @@ func TestAConnectionStringGivesItsServerAndDatabase(t *testing.T) {
 		"Server=;Database=d":               {"", ""},
 		"Server=s,0":                       {"", ""},
 		"Server=s,70000":                   {"", ""},
+		"Server=a\xad\x01[":                {"", ""},
+		"Server=a b":                       {"", ""},
+		"Server=s,1:2":                     {"", ""},
+		"Server=s:2,1":                     {"", ""},
+		"Server=s,":                        {"s:1433", ""},
 		"Password='Server=never":           {"", ""},
 		"":                                 {"", ""},
 		"Server=tcp:mi.abc.database.windows.net,3342;Authentication=x;Encrypt=y": {"mi.abc.database.windows.net:3342", ""},
 	} {
-		if server, database := sqlServer(text); server != want[0] || database != want[1] {
-			t.Errorf("sqlServer(%q) = %q, %q, want %q", text, server, database, want)
+		server, database := sqlServer(text)
+		named := ""
+		if server.Host != "" {
+			named = server.String()
+		}
+		if named != want[0] || database != want[1] {
+			t.Errorf("sqlServer(%q) = %q, %q, want %q", text, named, database, want)
 		}
 	}
 }
@@ -31,12 +40,11 @@ func FuzzConnectionString(f *testing.F) {
 	f.Add("Server=s\\i,1;;=;'")
 	f.Fuzz(func(t *testing.T, text string) {
 		server, _ := sqlServer(text)
-		if server == "" {
+		if server.Host == "" {
 			return
 		}
-		host, port, err := net.SplitHostPort(server)
-		if n, _ := strconv.ParseUint(port, 10, 16); err != nil || host == "" || n == 0 || strings.ContainsAny(host, `\,`) {
-			t.Errorf("sqlServer(%q) = %q, want host:port", text, server)
+		if again, err := routes.ParseAuthority(server.String(), 0); err != nil || again != server || server.Port == 0 {
+			t.Errorf("sqlServer(%q) = %q, want a host and a port", text, server)
 		}
 	})
 }
