@@ -105,7 +105,8 @@ func (s *callSlot) call(number uint64) Call {
 }
 
 // Latest returns at most limit calls that keep takes, newest first; nil takes
-// all. newest is the number of the newest call of all, 0 before the first.
+// all. newest is the number of the newest call of all, or before the first one
+// that which comes before it.
 func (c *Calls) Latest(limit int, keep func(*Call) bool) (calls []Call, newest uint64) {
 	newest = c.ring.latest(func(n uint64, s *callSlot) bool {
 		if len(calls) >= limit {
@@ -131,7 +132,7 @@ func (c *Calls) After(number uint64, limit int) (calls []Call, lost uint64) {
 // calls, until stop is called.
 func (c *Calls) Follow() (wake <-chan struct{}, stop func()) { return c.ring.follow() }
 
-// Known tells whether number is that of a call of this process.
+// Known tells whether [Calls.Latest] of this process may have told number.
 func (c *Calls) Known(number uint64) bool { return c.ring.known(number) }
 
 // Login is a record of a session that is remembered. Its strings can be shown
@@ -214,7 +215,7 @@ func (l *Sessions) After(number uint64, limit int) (logins []Login, lost uint64)
 // Follow is as [Calls.Follow].
 func (l *Sessions) Follow() (wake <-chan struct{}, stop func()) { return l.ring.follow() }
 
-// Known tells whether number is that of a record of this process.
+// Known is as [Calls.Known].
 func (l *Sessions) Known(number uint64) bool { return l.ring.known(number) }
 
 // Door returns what was counted of the SQL door of that name.

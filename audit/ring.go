@@ -99,9 +99,10 @@ func (r *ring[T]) follow() (wake <-chan struct{}, stop func()) {
 	}
 }
 
-// known tells whether n was given to a record.
+// known tells whether n was given to a record of this process, or is the one
+// before its first.
 func (r *ring[T]) known(n uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.first <= n && n < r.next
+	return r.first <= n+1 && n < r.next
 }
