@@ -54,6 +54,7 @@ type Gateway interface {
 	Ready(route string, strict bool) Readiness
 	Reload() Reloaded
 	Purge(Selection) Purged
+	Permissions() Permissions
 	// AdminKey is the key in force; the zero secret when there is none.
 	AdminKey() secrets.Secret
 }
@@ -88,6 +89,9 @@ func (a *Admin) Server() *http.Server {
 	mux.Handle("POST /api/purge", a.guarded(func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		reply(w, http.StatusOK, a.gateway.Purge(Selection{q.Get("credential"), q.Get("tenant"), q.Get("scope")}))
+	}))
+	mux.Handle("GET /api/permissions", a.guarded(func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, a.gateway.Permissions())
 	}))
 	return a.server(mux)
 }

@@ -196,7 +196,7 @@ func (d Denial) Of(method, path string) (remark, remedy string) {
 	}
 	remark = d.remark + "; " + call.Wants()
 	if held := call.Held(d.roles); held != "" {
-		return remark + ", so " + held + " suffices and something narrower refuses", narrower
+		return remark + ", so " + held + " suffices and something narrower refuses", Narrower
 	}
 	remedy = GrantGraph(d.credential, d.principal, call.Roles[0])
 	if link := consentLink(d.credential); link != "" && d.credential.ManagedIdentity == nil {
@@ -205,8 +205,8 @@ func (d Denial) Of(method, path string) (remark, remedy string) {
 	return remark, remedy
 }
 
-// narrower is what to do about a 403 that no permission mends.
-const narrower = "read the code in the answer's body: see to properties that want more than the call itself, to policies that narrow permissions " +
+// Narrower is what to do about a 403 that no permission mends.
+const Narrower = "read the code in the answer's body: see to properties that want more than the call itself, to policies that narrow permissions " +
 	"(of applications in Exchange and Teams, of sites), and to licences; gateway permissions counts such answers"
 
 // mostWanted bounds how many roles [GraphCall.Wants] names.
