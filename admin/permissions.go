@@ -238,7 +238,7 @@ func (x *use) deny(c *tally, n CallCount, known *authority.GraphCall) DeniedCall
 		d.Remedy = "compare the API's documentation of this call with what the token holds; APIs that go by role assignments want one instead"
 	case n.Role == "":
 		d.Missing, d.Also, d.ID = known.Roles[0], known.Roles[1:], authority.GraphRoleID(known.Roles[0])
-		d.Remark, d.Remedy = known.Wants()+", and the token holds none of them", authority.GrantGraph(x.credential, x.principal, d.Missing)
+		d.Remark, d.Remedy = known.Wants()+", and the token holds nothing of that", authority.GrantGraph(x.credential, x.principal, d.Missing)
 	case d.Last.Before(x.newest):
 		d.Held = n.Role
 		d.Remark = fmt.Sprintf("%s; a token got since then holds %s", known.Wants(), n.Role)

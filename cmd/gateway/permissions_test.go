@@ -20,6 +20,24 @@ func ran(t *testing.T, args ...string) (code int, out, errs string) {
 	return code, o.String(), e.String()
 }
 
+// counts waits until g has counted n calls, which is after their answers.
+func counts(t *testing.T, g *gateway, n int64) {
+	t.Helper()
+	for range 200 {
+		var sum int64
+		for _, a := range g.Permissions().APIs {
+			for _, c := range a.Calls {
+				sum += c.Served + c.Denied + c.Failed
+			}
+		}
+		if sum == n {
+			return
+		}
+		pause()
+	}
+	t.Fatalf("%d calls are not counted: %+v", n, g.Permissions())
+}
+
 func TestPermissionsNameWhatIsHeldUsedAndMissing(t *testing.T) {
 	world, credentials := sandboxed(t)
 	g, log := opened(t, doors{}, quietPorts+credentials+"routes:\n  - {preset: graph, upstream: "+world.Graph.URL()+"}\n")
@@ -29,6 +47,7 @@ func TestPermissionsNameWhatIsHeldUsedAndMissing(t *testing.T) {
 			t.Fatalf("GET %s: %s, %v; want %s", path, got, err, want)
 		}
 	}
+	counts(t, g, 3)
 	ask := []string{"permissions", "--admin", shown(g.adminL)}
 	code, out, errs := ran(t, ask...)
 	if code != exitFine || !strings.Contains(out, "User.Read.All   used by 2 calls, last ") || !strings.Contains(out, "Group.Read.All  perhaps never used\n") ||
@@ -44,6 +63,7 @@ func TestPermissionsNameWhatIsHeldUsedAndMissing(t *testing.T) {
 	if resp.StatusCode != http.StatusForbidden {
 		t.Fatalf("sendMail: %d, want Graph's own 403", resp.StatusCode)
 	}
+	counts(t, g, 4)
 	grant := "az ad app permission add --id " + sandbox.ClientID + " --api 00000003-0000-0000-c000-000000000000 --api-permissions b633e1c5-b582-4048-a93e-9f11b44c7e96=Role"
 	code, out, errs = ran(t, ask...)
 	if code != exitNo || !strings.Contains(out, "403: POST /v1.0/users/{id}/sendMail, 1 time, last ") || !strings.Contains(out, "wants Mail.Send") || !strings.Contains(out, grant) {
@@ -72,6 +92,7 @@ func TestPermissionsNameWhatIsHeldUsedAndMissing(t *testing.T) {
 	if got, err := get(at + "users"); err != nil || !strings.HasPrefix(got, "200") {
 		t.Fatalf("after the grant: %s, %v", got, err)
 	}
+	counts(t, g, 5)
 	if code, out, errs = ran(t, ask...); code != exitFine || !strings.Contains(out, "a token got since then holds Mail.Send") {
 		t.Errorf("after the grant: exit code %d:\n%s%s", code, out, errs)
 	}
