@@ -71,6 +71,7 @@ type Window interface {
 	// how many more there are.
 	Tokens(limit int) (list []Token, more int)
 	Status() Status
+	Permissions() Permissions
 	// Explain says what gateway explain says of a call; caller is the name of
 	// the one that makes it, "" for none. An error means that it was not asked
 	// rightly.
@@ -139,6 +140,7 @@ func (a *Admin) window(mux *http.ServeMux) {
 		w.Header().Set("Gateway-Left-Out", strconv.Itoa(more))
 		reply(w, http.StatusOK, list)
 	}))
+	mux.Handle("GET /api/permissions", a.readable(show(func() any { return g.Permissions() })))
 	mux.Handle("GET /api/explain", a.readable(func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		x, err := g.Explain(r.Context(), q.Get("method"), q.Get("url"), q.Get("caller"))

@@ -54,6 +54,7 @@ type Event struct {
 	Rule       int    // line of the allow rule that decided; 0: none
 	WouldDeny  string // mode report: what would have been refused
 	Template   string // of the path: the pattern that allowed it; "" for none
+	APIPath    string // escaped path as the API sees it, without a mount; no line holds it
 
 	TokenID         string // uti of the token, else the first 8 bytes of its SHA-256 in hex
 	UpstreamRequest string // the upstream's request-id, for its own log

@@ -144,31 +144,84 @@ func resourceName(host string) string {
 // maxRoles bounds how many roles [Denied] lists.
 const maxRoles = 20
 
-// Denied says, for the operator, what permissions access holds, a token of c
-// that an API answered with 403, and what to do if they do not suffice. Both
-// are "" when c is not Entra's, or the token opaque. Nothing is verified.
-func Denied(c *routes.Credential, access secrets.Secret) (remark, remedy string) {
+// Denial is what is known of a token that an API answered with 403. It holds no
+// token; the zero Denial knows nothing.
+type Denial struct {
+	credential     *routes.Credential
+	remark, remedy string
+	graph          bool
+	roles          []string
+	principal      string // oid
+}
+
+// Denied reads what permissions access holds, a token of c. The Denial is zero
+// when c is not Entra's, or the token opaque. Nothing is verified.
+func Denied(c *routes.Credential, access secrets.Secret) Denial {
 	if !c.Entra() {
-		return "", ""
+		return Denial{}
 	}
 	claims, err := Claims(access)
 	if err != nil {
-		return "", ""
+		return Denial{}
 	}
-	remark = fmt.Sprintf("the token for %s holds ", boundedRemark(strings.Join(claims.Audience, " ")))
+	d := Denial{credential: c, graph: claims.Graph(), roles: claims.Roles, principal: claims.Principal()}
+	d.remark = fmt.Sprintf("the token for %s holds ", boundedRemark(strings.Join(claims.Audience, " ")))
 	switch roles := claims.Roles; {
 	case len(roles) == 0:
-		remark += "no application permissions (roles)"
+		d.remark += "no application permissions (roles)"
 	case len(roles) > maxRoles:
-		remark += fmt.Sprintf("%s and %d more", boundedRemark(strings.Join(roles[:maxRoles], ", ")), len(roles)-maxRoles)
+		d.remark += fmt.Sprintf("%s and %d more", boundedRemark(strings.Join(roles[:maxRoles], ", ")), len(roles)-maxRoles)
 	default:
-		remark += "the application permissions " + boundedRemark(strings.Join(roles, ", "))
+		d.remark += "the application permissions " + boundedRemark(strings.Join(roles, ", "))
 	}
 	link := consentLink(c)
 	if link == "" {
-		return remark, "grant the managed identity the app role or role assignment that this call needs; the platform keeps its tokens for up to a day"
+		d.remedy = "grant the managed identity the app role or role assignment that this call needs; the platform keeps its tokens for up to a day"
+		return d
 	}
-	return remark, fmt.Sprintf("if this call needs another permission, an administrator adds it and consents at %s, then run gateway purge; APIs that go by role assignments want one for the application %s", link, c.ClientID)
+	d.remedy = fmt.Sprintf("if this call needs another permission, an administrator adds it and consents at %s, then run gateway purge; APIs that go by role assignments want one for the application %s", link, c.ClientID)
+	return d
+}
+
+// Of says, for the operator, what the token holds, what the call wants if it
+// is one of Graph's that [FindGraphCall] knows, and what to do. path is escaped
+// and without a query. Both are "" for the zero Denial.
+func (d Denial) Of(method, path string) (remark, remedy string) {
+	if !d.graph {
+		return d.remark, d.remedy
+	}
+	call, ok := FindGraphCall(method, path)
+	if !ok {
+		return d.remark, d.remedy
+	}
+	remark = d.remark + "; " + call.Wants()
+	if held := call.Held(d.roles); held != "" {
+		return remark + ", so " + held + " suffices and something narrower refuses", Narrower
+	}
+	remedy = GrantGraph(d.credential, d.principal, call.Roles[0])
+	if link := consentLink(d.credential); link != "" && d.credential.ManagedIdentity == nil {
+		remedy += "; the page to consent is " + link
+	}
+	return remark, remedy
+}
+
+// Narrower is what to do about a 403 that no permission mends.
+const Narrower = "read the code in the answer's body: see to properties that want more than the call itself, to policies that narrow permissions " +
+	"(of applications in Exchange and Teams, of sites), and to licences; gateway permissions counts such answers"
+
+// mostWanted bounds how many roles [GraphCall.Wants] names.
+const mostWanted = 4
+
+// Wants says in words which roles the call wants.
+func (c *GraphCall) Wants() string {
+	text := c.Method + " " + c.Path + " wants " + c.Roles[0]
+	if more := c.Roles[1:]; len(more) > 0 {
+		text += ", or a higher one: " + strings.Join(more[:min(len(more), mostWanted)], ", ")
+		if len(more) > mostWanted {
+			text += fmt.Sprintf(" and %d others", len(more)-mostWanted)
+		}
+	}
+	return text
 }
 
 // boundedRemark keeps a remark within a line.

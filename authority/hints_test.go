@@ -126,9 +126,9 @@ func TestDeniedNamesTheRolesAndWhereToConsent(t *testing.T) {
 		"opaque":           {app, secrets.New("opaque"), "", ""},
 		"other server":     {&routes.Credential{TokenEndpoint: "https://kc.test/token"}, jwtOf(), "", ""},
 	} {
-		remark, remedy := authority.Denied(tt.credential, tt.access)
+		remark, remedy := authority.Denied(tt.credential, tt.access).Of("GET", "/beta/users")
 		if !strings.Contains(remark, tt.remark) || !strings.Contains(remedy, tt.remedy) || (tt.remark == "") != (remark == "") || len(remark) > 2<<10 {
-			t.Errorf("%s: Denied = %q, %q; want %q, %q", name, remark, remedy, tt.remark, tt.remedy)
+			t.Errorf("%s: Denied.Of = %q, %q; want %q, %q", name, remark, remedy, tt.remark, tt.remedy)
 		}
 	}
 }

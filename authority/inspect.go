@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/secrets"
 )
@@ -59,6 +60,16 @@ func Claims(access secrets.Secret) (Inspected, error) {
 		}
 	}
 	return i, nil
+}
+
+// Principal is the object ID (oid) of the service principal that holds the
+// token, or "".
+func (i Inspected) Principal() string {
+	oid, _ := i.Raw["oid"].(string)
+	if uuid.Validate(oid) != nil {
+		return ""
+	}
+	return oid
 }
 
 // NoRoles is a remark on an Entra token that grants no application permission,

@@ -126,6 +126,7 @@ func (d *decision) stamp(event *audit.Event) {
 	event.Rule = d.pass.Rule
 	event.WouldDeny = d.pass.Denied
 	event.Template = d.template.String()
+	event.APIPath = d.pass.Path
 }
 
 func (d *decision) find() *Refusal {

@@ -36,10 +36,10 @@ type notes struct {
 	denied  atomic.Pointer[denied]
 }
 
-// denied is the remark on a token that got a 403, made once per token.
+// denied is what is known of a token that got a 403, read once per token.
 type denied struct {
-	token          tokens.Token
-	remark, remedy string
+	token tokens.Token
+	known authority.Denial
 }
 
 // due tells whether a remark about t may be written to the log now, and notes
@@ -93,13 +93,14 @@ func (n *notes) deny(p *passage) (remark, remedy string) {
 	}
 	last := n.denied.Load()
 	if last == nil || last.token.Access != p.token.Access {
-		last = &denied{token: p.token}
-		if remark, remedy := authority.Denied(p.pass.Route.Credential, p.token.Access); remark != "" {
-			last.remark, last.remedy = "the upstream answered 403; "+remark, remedy
-		}
+		last = &denied{p.token, authority.Denied(p.pass.Route.Credential, p.token.Access)}
 		n.denied.Store(last)
 	}
-	return last.remark, last.remedy
+	remark, remedy = last.known.Of(p.event.Method, p.pass.Path)
+	if remark == "" {
+		return "", ""
+	}
+	return "the upstream answered 403; " + remark, remedy
 }
 
 // mismatched tells whether a 401 says for certain that no token of this route

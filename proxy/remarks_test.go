@@ -198,16 +198,19 @@ func TestForbiddenCallIsRemarkedOnAndNeverRenewed(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		rigging
+		path           string
 		remark, remedy string
 	}{
-		"roles":        {rigging{always: access, alter: entra("https://graph.microsoft.com/.default")}, "User.Read.All", "https://login.microsoftonline.com/" + tenant + "/adminconsent?client_id=client-1"},
-		"opaque":       {rigging{always: "opaque", alter: entra("https://graph.microsoft.com/.default")}, "", ""},
-		"other server": {rigging{always: access}, "", ""},
+		"a call of Graph that is known": {rigging{always: access, alter: entra("https://graph.microsoft.com/.default")}, "/api/v1.0/users/u1/messages",
+			"User.Read.All; GET /v1.0/users/{id}/messages wants Mail.ReadBasic.All", "az ad app permission add --id client-1 --api 00000003-0000-0000-c000-000000000000 --api-permissions "},
+		"roles":        {rigging{always: access, alter: entra("https://graph.microsoft.com/.default")}, "/api/x", "User.Read.All", "https://login.microsoftonline.com/" + tenant + "/adminconsent?client_id=client-1"},
+		"opaque":       {rigging{always: "opaque", alter: entra("https://graph.microsoft.com/.default")}, "/api/x", "", ""},
+		"other server": {rigging{always: access}, "/api/v1.0/users", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := tt.newRig(t, plain, newUpstream(t, false, forbid))
 			for i := range 3 {
-				resp, body := g.get(t, "/api/x")
+				resp, body := g.get(t, tt.path)
 				e := g.events.the(i + 1)
 				if resp.StatusCode != 403 || !strings.Contains(body, "Authorization_RequestDenied") || e.Retry != "" {
 					t.Errorf("%d %q, retry %q; want the upstream's own 403", resp.StatusCode, body, e.Retry)

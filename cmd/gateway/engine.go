@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/seed-13b04e61/gateway/admin"
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/authority"
 	"github.com/seed-13b04e61/gateway/certs"
@@ -35,6 +36,7 @@ type engine struct {
 	store     *tokens.Store
 	trail     *audit.Trail
 	memory    *memory
+	usage     *admin.Usage
 	callers   *gate.Identifier
 	handler   *proxy.Handler
 	hop       hop
@@ -63,7 +65,7 @@ type engine struct {
 // same. The listen section is not its affair. ca signs for the tunnel door and
 // is kept; nil: there is none. An error means that it cannot be known who calls.
 func newEngine(file *routes.File, log *audit.Log, ca *certs.CA) (*engine, []notice, error) {
-	e := &engine{log: log, file: file, ca: ca, memory: newMemory()}
+	e := &engine{log: log, file: file, ca: ca, memory: newMemory(), usage: admin.NewUsage()}
 	table := file.Table()
 	e.callers = gate.NewIdentifier(gate.IdentifierOptions{Dialer: &e.hop, Log: log.Warn})
 	if errs := e.callers.Use(table); len(errs) > 0 {
@@ -84,7 +86,7 @@ func newEngine(file *routes.File, log *audit.Log, ca *certs.CA) (*engine, []noti
 	e.store = store
 	e.trail = audit.NewTrail(audit.TrailConfig{Out: log.Out(), Log: log, Lost: e.metrics.AuditLost})
 	conf := proxy.Config{
-		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail, e.memory.calls}, Log: log, Identifier: e.callers, Sealer: sealer,
+		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail, e.memory.calls, e.usage}, Log: log, Identifier: e.callers, Sealer: sealer,
 	}
 	if ca != nil { // a nil one in an interface would pass for a CA
 		conf.Certifier = ca

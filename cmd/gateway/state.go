@@ -20,6 +20,7 @@ func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Dur
 	if err == nil {
 		e.metrics.TokenRequest(k.Credential, "success", took)
 		e.proven.Store(k.Credential, true)
+		e.usage.Held(k, t)
 		e.log.Debug("token acquired", "credential", k.Credential, "scope", k.Scope, "why", why, "expires", t.Expires)
 		e.remarkRoles(k, t, why)
 		return
@@ -114,6 +115,9 @@ func (e *engine) AdminKey() secrets.Secret {
 	}
 	return secrets.Secret{}
 }
+
+// Permissions implements [admin.Gateway].
+func (e *engine) Permissions() admin.Permissions { return e.usage.Report(e.gate.Load().Table()) }
 
 // Purge implements [admin.Gateway].
 func (e *engine) Purge(s admin.Selection) admin.Purged {

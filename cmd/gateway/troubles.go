@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // difficulty is one of the sandbox's troubles as the app and the operator meet
@@ -102,7 +104,7 @@ func graphDifficulties() map[string]difficulty {
 		"no-consent": {
 			try:    usersPath,
 			expect: "403 from Graph itself, as it is: the token carries no roles",
-			then:   "the log names the consent link; gateway token graph shows the roles of a token",
+			then:   "the log says which permission the call wants and how to grant it; gateway token graph shows the roles of a token",
 			steps:  noConsentSteps(),
 		},
 		"sign-in": {
@@ -157,7 +159,27 @@ func noConsentSteps() []step {
 			return fmt.Errorf("the remark is %q, without the link", remark)
 		}
 		return nil
+	}}, {"gateway permissions names what is missing and the command that grants it", func(ctx context.Context, t *tourist) error {
+		return t.lacks(ctx)
 	}}}
+}
+
+// lacks waits until the call's books are closed, which is after its answer.
+func (t *tourist) lacks(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		for _, api := range t.gateway.Permissions().APIs {
+			if len(api.Denied) > 0 && api.Denied[0].Missing != "" && strings.Contains(api.Denied[0].Remedy, api.Denied[0].ID+"=Role") {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return errors.New("it names nothing")
 }
 
 // lines are what the greeting and the prompt say of the trouble.
