@@ -37,7 +37,10 @@ export async function get(path, parameters = {}) {
   return answer.json();
 }
 
-/** events reads server-sent events from the text that comes in pieces. */
+/**
+ * events reads server-sent events from the text that comes in pieces. One
+ * without data, which only moves the reader's place, is named alive.
+ */
 export async function* events(pieces) {
   let rest = "";
   let event = { event: "message", data: [] };
@@ -48,11 +51,11 @@ export async function* events(pieces) {
       const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line);
       if (line === "") {
         if (event.data.length > 0) yield { event: event.event, id: event.id, data: event.data.join("\n") };
+        else if (event.id) yield { event: "alive", id: event.id };
         event = { event: "message", data: [] };
       } else if (name === "data") event.data.push(value);
       else if (name === "event" || name === "id") event[name] = value;
     }
-    yield { event: "alive" };
   }
 }
 
@@ -70,8 +73,8 @@ const silence = 40000;
 
 /**
  * follow hands every event under path to take until signal is aborted, across
- * lost connections. told hears whether the stream is up. It throws a Refused
- * when the gateway wants another key.
+ * lost connections. told hears "" when the stream is up, else why it is not. It
+ * throws a Refused when the gateway wants another key.
  */
 export async function follow(path, take, told, signal) {
   let last;
@@ -79,10 +82,11 @@ export async function follow(path, take, told, signal) {
     const one = new AbortController();
     const stop = () => one.abort();
     let watch = setTimeout(stop, silence);
+    let why = "the stream of calls has ended";
     signal.addEventListener("abort", stop);
     try {
       const answer = await ask(path, "text/event-stream", { signal: one.signal, headers: last ? { "Last-Event-ID": last } : {} });
-      told(true);
+      told("");
       for await (const event of events(textOf(answer.body))) {
         clearTimeout(watch);
         watch = setTimeout(stop, silence);
@@ -92,12 +96,13 @@ export async function follow(path, take, told, signal) {
       }
     } catch (trouble) {
       if (trouble instanceof Refused && trouble.status === 401) throw trouble;
+      if (trouble instanceof Refused) why = trouble.message;
     } finally {
       clearTimeout(watch);
       signal.removeEventListener("abort", stop);
     }
     if (signal.aborted) return;
-    told(false);
+    told(why);
     await new Promise((resume) => setTimeout(resume, wait));
   }
 }

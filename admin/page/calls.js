@@ -1,46 +1,54 @@
 // The live list of calls: newest first, filtered, paused, explained.
 
 import { address, failed, headline, matcher, outcome, story } from "./words.js";
-import { clock, count, moment, took } from "./format.js";
+import { clock, count, took } from "./format.js";
 import { byId, el, say, words } from "./dom.js";
 
 const most = 500; // rows kept; the gateway's own ring is no longer than twice that
 
 /** list makes the live list. lines leads from a route's name to its line in routes.yaml. */
 export function list(lines) {
-  const rows = new Map(); // key of a call to its row
+  const rows = new Map(); // number of a call to its row
   const calls = new Map(); // row to its call; the newest is the last
-  let waiting = []; // while paused
+  let waiting = []; // to be shown at the next turn, or when the list goes on
+  let turn; // timer of the next turn
   let paused = false;
   let fits = matcher("");
   let fresh = { calls: 0, failed: 0 };
 
-  const keyOf = (call) => `${call.request_id} ${call.time}`;
+  /** add takes a call; many that come at once are shown together. */
+  function add(call) {
+    waiting.push(call);
+    if (waiting.length > 2 * most) waiting = waiting.slice(-most);
+    turn ??= setTimeout(show, 200);
+  }
 
-  function add(call, isNew = true) {
-    if (rows.has(keyOf(call))) return;
+  function show() {
+    turn = undefined;
     if (paused) {
-      if (!waiting.some((one) => keyOf(one) === keyOf(call))) waiting.push(call);
-      waiting = waiting.slice(-most);
       label();
       return;
     }
+    const held = waiting.slice(-most);
+    waiting = [];
+    held.forEach(place);
+  }
+
+  function place(call) {
+    if (rows.has(call.id)) return;
     const row = rowOf(call, () => open(call));
     row.hidden = !fits(call);
-    if (isNew) {
-      row.classList.add("fresh");
-      fresh.calls++;
-      fresh.failed += failed(call) ? 1 : 0;
-    }
-    rows.set(keyOf(call), row);
+    fresh.calls++;
+    fresh.failed += failed(call) ? 1 : 0;
+    rows.set(call.id, row);
     calls.set(row, call);
     const body = byId("call-rows");
-    body.insertBefore(row, [...body.rows].find((other) => moment(calls.get(other).time) <= moment(call.time)) ?? null);
-    while (body.rows.length > most) drop(body.lastElementChild);
+    body.prepend(row); // they come oldest first
+    if (body.rows.length > most) drop(body.lastElementChild);
   }
 
   function drop(row) {
-    rows.delete(keyOf(calls.get(row)));
+    rows.delete(calls.get(row).id);
     calls.delete(row);
     row.remove();
   }
@@ -52,15 +60,13 @@ export function list(lines) {
   }
 
   function label() {
-    say(byId("pause"), paused ? `Go on (${waiting.length} waiting)` : "Pause");
+    say(byId("pause"), paused ? `Go on (${Math.min(waiting.length, most)} waiting)` : "Pause");
   }
 
   function pause(on) {
     paused = on;
     byId("pause").setAttribute("aria-pressed", String(on));
-    const held = waiting;
-    waiting = [];
-    if (!on) held.forEach((call) => add(call));
+    if (!on) show();
     label();
   }
 
@@ -79,19 +85,31 @@ export function list(lines) {
     }
   }
 
+  /** lost tells that calls are missing in the list. */
+  function lost({ records, restarted }) {
+    say(byId("gap"), restarted ? "The gateway was started again; what came in between is not in this list."
+      : `${count(records, "call")} came too fast for this list; the log has them.`);
+  }
+
+  /** state tells whether the list is live. */
+  function state(why) {
+    if (why === "") say(byId("gap"), "");
+    else say(byId("gap"), `The list is not live: ${why}. Trying again.`);
+  }
+
   byId("pause").addEventListener("click", () => pause(!paused));
   byId("filter").addEventListener("input", filter);
   byId("outcome").addEventListener("change", filter);
   byId("filter-form").addEventListener("submit", (event) => event.preventDefault());
   byId("call-rows").addEventListener("keydown", walk);
   byId("detail-close").addEventListener("click", () => byId("detail").close());
-  return { add, news, open, all: () => [...calls.values(), ...waiting] };
+  return { add, news, lost, state, open, all: () => [...calls.values(), ...waiting] };
 }
 
 function rowOf(call, open) {
   const button = el("button", { type: "button", class: "row-button", "aria-label": `Explain ${outcome(call)}, ${address(call)}` }, clock(call.time));
   button.addEventListener("click", open);
-  return el("tr", {},
+  return el("tr", { class: "fresh" },
     el("td", { class: "time" }, button),
     el("td", { class: failed(call) ? "bad" : "good" }, outcome(call)),
     el("td", { class: "mono" }, address(call)),

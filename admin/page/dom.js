@@ -50,7 +50,7 @@ export function fill(body, items, keyOf, cells) {
 
 function show(row, cells) {
   cells.forEach((cell, i) => {
-    const c = typeof cell === "object" ? cell : { text: cell };
+    const c = cell !== null && typeof cell === "object" ? cell : { text: cell };
     let at = row.cells[i];
     if (!at) {
       at = c.head ? el("th", { scope: "row" }) : el("td");

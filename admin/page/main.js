@@ -60,7 +60,7 @@ function wantsKey(trouble) {
 
 function told(event) {
   if (event.event === "request") calls.add(JSON.parse(event.data));
-  else if (event.event === "lost") say(byId("news"), "The page was too slow; some calls are not in this list.");
+  else if (event.event === "lost") calls.lost(JSON.parse(event.data));
 }
 
 async function begin() {
@@ -72,12 +72,7 @@ async function begin() {
   byId("window").hidden = false;
   const timer = setInterval(() => { if (!document.hidden) look(); }, every);
   signal.addEventListener("abort", () => clearInterval(timer));
-  follow("api/requests", told, (up) => { if (up) past(); }, signal).catch(wantsKey);
-}
-
-// past reads what happened before the stream began, after a restart too.
-function past() {
-  get("api/requests", { limit: 500 }).then((all) => (all ?? []).forEach((call) => calls.add(call, false))).catch(wantsKey);
+  follow("api/requests?limit=500", told, calls.state, signal).catch(wantsKey);
 }
 
 byId("login-form").addEventListener("submit", (event) => {

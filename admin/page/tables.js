@@ -13,14 +13,14 @@ export function routes(table) {
     { text: lines(r.name, r.line && `line ${r.line}`, r.preset && `preset ${r.preset}`), head: true },
     lines(listed(r.hosts), r.mount && `mounted at ${r.mount}`),
     lines(r.credential, r.scope),
-    r.callers?.length ? listed(r.callers) : "anyone admitted",
+    r.callers?.length ? listed(r.callers) : "any",
     number(r.requests), { text: perMinute(r.rate_1m), kind: "n" },
     { text: r.refusals ?? 0, kind: r.refusals ? "n warn" : "n" }, { text: r.errors ?? 0, kind: r.errors ? "n bad" : "n" },
     { text: took(r.p50_ms || undefined), kind: "n" }, { text: took(r.p99_ms || undefined), kind: "n" },
     { since: moment(r.last) && r.last, text: "none", kind: "time" },
   ]);
   fill(byId("door-rows"), table.sql ?? [], (d) => d.name, (d) => [
-    { text: d.name, head: true }, d.listen, d.server, number(d.sessions), number(d.logins),
+    { text: lines(d.name, d.line && `line ${d.line}`), head: true }, d.listen, d.server, number(d.sessions), number(d.logins),
     { text: d.failures ?? 0, kind: d.failures ? "n bad" : "n" },
   ]);
   tick();
@@ -42,46 +42,44 @@ export function tokens(all) {
 }
 
 function tokenState(t) {
-  if (t.failing) return { text: lines(t.usable ? "usable, but its refresh fails" : "not usable", t.error), kind: t.usable ? "warn" : "bad" };
-  return t.usable ? { text: "usable", kind: "good" } : { text: lines("not usable", t.error), kind: "bad" };
+  const state = t.usable ? (t.failing ? "usable, but its refresh fails" : "usable") : "not usable";
+  return { text: lines(state, t.error, t.remedy), kind: t.usable ? (t.failing ? "warn" : "good") : "bad" };
 }
 
 /** credentials shows /api/credentials. */
 export function credentials(all) {
   fill(byId("credential-rows"), all, (c) => c.name, (c) => [
     { text: c.name, head: true }, c.kind,
-    c.ready ? { text: lines("ready", c.reason), kind: "good" } : { text: lines("not ready", c.reason), kind: "bad" },
-    c.remedy ?? "", [c.fallback].flat().filter(Boolean).join(", "),
+    c.ready ? { text: lines("ready", c.reason), kind: c.reason ? "warn" : "good" } : { text: lines("not ready", c.reason), kind: "bad" },
+    c.remedy ?? "", c.fallback && `${c.fallback} is in use instead`,
     { text: date(c.expires), kind: "time" },
-    moment(c.expires) === undefined ? { text: "", kind: "n" } : { text: Math.floor(c.days_left), kind: daysKind(c.days_left) },
+    { text: c.days_left ?? "", kind: daysKind(c.days_left ?? Infinity) },
     skew(c.clock_skew),
   ]);
 }
 
 const daysKind = (days) => (days < 7 ? "n bad" : days < 30 ? "n warn" : "n");
 
-// clock_skew is how many seconds the identity provider's clock is ahead of ours.
+// clock_skew is this clock minus the token endpoint's in seconds, 0 within a minute.
 function skew(seconds) {
-  if (seconds === undefined || seconds === null || seconds === "") return "";
-  if (typeof seconds !== "number") return String(seconds);
-  if (Math.abs(seconds) < 5) return { text: "right", kind: "good" };
-  const text = `${span(seconds * 1000)} ${seconds > 0 ? "behind" : "ahead"}`;
-  return { text, kind: Math.abs(seconds) < 60 ? "warn" : "bad" };
+  if (!seconds) return { text: "right", kind: "good" };
+  return { text: `${span(seconds * 1000)} ${seconds > 0 ? "ahead" : "behind"}`, kind: "bad" };
 }
 
-/** sessions shows /api/sessions. */
+/** sessions shows /api/sessions: of each session its newest record. */
 export function sessions(all) {
-  fill(byId("session-rows"), all, (s) => s.id, (s) => [
-    { text: clock(s.start), kind: "time" }, s.name, lines(s.caller, s.user !== s.caller && s.user), lines(s.app, s.library),
-    lines(s.server, s.database), lines(s.token_source, s.renewed && "renewed at the login"),
-    sessionState(s), s.remedy ?? "",
+  const newest = new Map();
+  for (const s of all) if (!newest.has(s.session)) newest.set(s.session, s);
+  fill(byId("session-rows"), [...newest.values()], (s) => s.session, (s) => [
+    { text: clock(s.time), kind: "time" }, s.name, lines(s.caller, s.user !== s.caller && s.user), lines(s.app, s.library),
+    lines(s.server, s.database), s.token_source, sessionState(s), s.remedy,
   ]);
 }
 
 function sessionState(s) {
-  if (s.result && s.result !== "success") return { text: lines(s.result, s.cause, s.number && `error ${s.number}`), kind: "bad" };
-  if (moment(s.end) === undefined) return { text: "open", kind: "good" };
-  return { text: lines(`ended after ${span(moment(s.end) - moment(s.start))}`, s.reason, s.cause) };
+  if (s.result !== "success") return { text: lines(s.result, s.cause, s.number && `error ${s.number}`), kind: "bad" };
+  if (s.event !== "end") return { text: "open", kind: "good" };
+  return lines(`ended after ${took(s.duration_ms)}`, s.reason, s.cause);
 }
 
 /** status shows /api/status. */

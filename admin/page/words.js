@@ -120,17 +120,25 @@ export function problems({ status, credentials = [], tokens = [], calls = [] }, 
   for (const c of credentials.filter((one) => !one.ready)) {
     found.push({ title: `Credential ${c.name} gives no token`, text: c.reason, remedy: c.remedy, where: "#credentials" });
   }
-  for (const t of tokens.filter((one) => one.failing && !credentials.some((c) => c.name === one.credential && !c.ready))) {
-    found.push({ title: `Credential ${t.credential} gives no token for ${t.scope}`, text: t.error, where: "#tokens", soon: t.usable });
+  for (const c of credentials.filter((one) => one.ready && one.reason)) {
+    const instead = c.fallback ? `; ${c.fallback} is in use instead` : "";
+    found.push({ title: `Credential ${c.name} has trouble${instead}`, text: c.reason, remedy: c.remedy, where: "#credentials", soon: true });
+  }
+  for (const t of tokens.filter((one) => one.failing && !credentials.some((c) => c.name === one.credential && c.reason))) {
+    found.push({ title: `Credential ${t.credential} gives no token for ${t.scope}`, text: t.error, remedy: t.remedy, where: "#tokens", soon: t.usable });
   }
   const told = found.map((f) => `${f.title} ${f.text}`).join(" ");
   for (const text of (status?.degraded ?? []).filter((one) => !told.includes(one))) {
     found.push({ title: "Degraded", text, where: "#credentials", soon: status.ready });
   }
-  for (const c of credentials.filter((one) => one.ready && moment(one.expires) !== undefined && one.days_left < soonDays)) {
+  for (const c of credentials.filter((one) => one.clock_skew)) {
+    found.push({ title: `This machine's clock is ${span(c.clock_skew * 1000)} ${c.clock_skew > 0 ? "ahead of" : "behind"} that of credential ${c.name}'s token endpoint`,
+      remedy: "Set the clock, for instance by NTP.", where: "#credentials", soon: true });
+  }
+  for (const c of credentials.filter((one) => one.ready && one.days_left !== undefined && one.days_left < soonDays)) {
     const left = moment(c.expires) - now;
     const title = left > 0 ? `Credential ${c.name} ends in ${span(left)}` : `Credential ${c.name} ended ${span(left)} ago`;
-    found.push({ title, text: "", remedy: c.remedy || "Make a new one and put it in its place before then; the gateway takes it over without a restart.", where: "#credentials", soon: left > 0 });
+    found.push({ title, remedy: c.remedy || "Make a new one and put it in its place before then; the gateway takes it over without a restart.", where: "#credentials", soon: left > 0 });
   }
   for (const c of calls) found.push(c);
   return found;
