@@ -1,7 +1,8 @@
 // Package admin is the operator's window: health, readiness and metrics for
-// anybody who can reach it, and reload and purge for those who show the admin
-// key or, on this machine, run as the gateway's own user or as root. It has
-// listeners of its own and is never reached through the proxy.
+// anybody who can reach it; and what the gateway does, reload and purge for
+// those who show the admin key or, on this machine, run as the gateway's own
+// user or as root. It has listeners of its own and is never reached through the
+// proxy.
 package admin
 
 import (
@@ -18,8 +19,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/gate"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/secrets"
@@ -56,6 +60,23 @@ type Gateway interface {
 	Purge(Selection) Purged
 	// AdminKey is the key in force; the zero secret when there is none.
 	AdminKey() secrets.Secret
+	Window
+}
+
+// Window is what the admin port shows of a gateway.
+type Window interface {
+	Routes() Routes
+	Credentials() []Credential
+	// Tokens lists at most limit tokens, those of static routes first, and says
+	// how many more there are.
+	Tokens(limit int) (list []Token, more int)
+	Status() Status
+	// Explain says what gateway explain says of a call; caller is the name of
+	// the one that makes it, "" for none. An error means that it was not asked
+	// rightly.
+	Explain(ctx context.Context, method, target, caller string) (any, error)
+	Calls() *audit.Calls
+	Sessions() *audit.Sessions
 }
 
 // Admin serves the admin and health listeners.
@@ -64,11 +85,18 @@ type Admin struct {
 	metrics http.Handler
 	logs    func(detail string)
 	wrong   failures
+	streams atomic.Int32  // that are open
+	ending  chan struct{} // closed when the server stops
+	end     func()
 }
+
+// maxTokens bounds what /api/tokens lists.
+const maxTokens = 1000
 
 // New makes the admin plane of g. logs takes the server's own complaints.
 func New(g Gateway, metrics http.Handler, logs func(detail string)) *Admin {
-	return &Admin{gateway: g, metrics: metrics, logs: logs}
+	ending := make(chan struct{})
+	return &Admin{gateway: g, metrics: metrics, logs: logs, ending: ending, end: sync.OnceFunc(func() { close(ending) })}
 }
 
 // HealthServer serves /healthz, /readyz and /metrics and nothing else.
@@ -89,7 +117,37 @@ func (a *Admin) Server() *http.Server {
 		q := r.URL.Query()
 		reply(w, http.StatusOK, a.gateway.Purge(Selection{q.Get("credential"), q.Get("tenant"), q.Get("scope")}))
 	}))
-	return a.server(mux)
+	a.window(mux)
+	srv := a.server(mux)
+	srv.RegisterOnShutdown(a.end) // which would wait for streams
+	return srv
+}
+
+// window shows what the gateway does.
+func (a *Admin) window(mux *http.ServeMux) {
+	g := a.gateway
+	show := func(what func() any) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, what()) }
+	}
+	mux.Handle("GET /api/routes", a.readable(show(func() any { return g.Routes() })))
+	mux.Handle("GET /api/credentials", a.readable(show(func() any { return g.Credentials() })))
+	mux.Handle("GET /api/status", a.readable(show(func() any { return g.Status() })))
+	mux.Handle("GET /api/requests", a.readable(recent(a, requests(g.Calls()))))
+	mux.Handle("GET /api/sessions", a.readable(recent(a, sessions(g.Sessions()))))
+	mux.Handle("GET /api/tokens", a.readable(func(w http.ResponseWriter, _ *http.Request) {
+		list, more := g.Tokens(maxTokens)
+		w.Header().Set("Gateway-Left-Out", strconv.Itoa(more))
+		reply(w, http.StatusOK, list)
+	}))
+	mux.Handle("GET /api/explain", a.readable(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		x, err := g.Explain(r.Context(), q.Get("method"), q.Get("url"), q.Get("caller"))
+		if err != nil {
+			deny(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		reply(w, http.StatusOK, x)
+	}))
 }
 
 func (a *Admin) open() *http.ServeMux {
@@ -144,6 +202,28 @@ func (a *Admin) guarded(next http.HandlerFunc) http.Handler {
 			a.judge(w, r, next)
 		}
 	})
+}
+
+// readable lets in whom guarded does, and the gateway's own page besides.
+func (a *Admin) readable(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !ownHost(r):
+			deny(w, http.StatusMisdirectedRequest, "the Host field names neither loopback nor this listener's address")
+		case ofAPage(r.Header) && !ofOwnPage(r):
+			deny(w, http.StatusForbidden, "the request came from another page in a browser")
+		default:
+			a.judge(w, r, next)
+		}
+	})
+}
+
+// ofOwnPage tells whether a page of this very listener sent r. Browsers send
+// Origin only with what may change something, or leads elsewhere.
+func ofOwnPage(r *http.Request) bool {
+	sites, origins := r.Header["Sec-Fetch-Site"], r.Header["Origin"]
+	return len(sites) == 1 && sites[0] == "same-origin" &&
+		(len(origins) == 0 || len(origins) == 1 && origins[0] == "http://"+r.Host)
 }
 
 // ofAPage tells whether a page in a browser sent this: every line counts, as

@@ -55,6 +55,35 @@ func (s *Store) Peek(k Key) (Info, bool) {
 	return i, i.Cached || i.Failing
 }
 
+// Keys returns the keys of which the store holds a token or remembers a recent
+// failure, each once, in no order. It changes nothing and does not count as use.
+func (s *Store) Keys() []Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	seen := map[Key]bool{}
+	var all []Key
+	add := func(k Key) {
+		if !seen[k] {
+			seen[k] = true
+			all = append(all, k)
+		}
+	}
+	for _, e := range s.cache.Values() {
+		if now.Before(e.token.Expires) {
+			add(e.key)
+		}
+	}
+	for _, kind := range s.setbacks {
+		for _, b := range kind.Values() {
+			if now.Before(b.until.Add(recollection)) {
+				add(b.key)
+			}
+		}
+	}
+	return all
+}
+
 // Purge forgets all that it knows of the keys of which match is true: tokens,
 // failures, hold-offs and renewals; nil matches all. It returns the number of
 // tokens. Whoever waits for an acquisition under way gets its token, and

@@ -204,3 +204,32 @@ func TestPeekTellsAndChangesNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestKeysAreThoseOfTokensAndRecentFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, authority := newStore(t)
+		get(t, store, key("a"), "T1", tokens.FromIdentityProvider)
+		authority.becomes(refuse(refusal(tokens.Refused, tokens.ReachCredential)))
+		refused(t, store, key("b"))
+		has := func(want ...tokens.Key) {
+			t.Helper()
+			got := map[tokens.Key]bool{}
+			for _, k := range store.Keys() {
+				got[k] = true
+			}
+			if len(got) != len(want) || len(store.Keys()) != len(want) {
+				t.Errorf("Keys() = %v, want %v", store.Keys(), want)
+			}
+			for _, k := range want {
+				if !got[k] {
+					t.Errorf("Keys() lacks %v", k)
+				}
+			}
+		}
+		has(key("a"), key("b"))
+		time.Sleep(10 * time.Minute)
+		has(key("a"))
+		store.Purge(nil)
+		has()
+	})
+}

@@ -34,6 +34,7 @@ type engine struct {
 	directory *authority.Directory
 	store     *tokens.Store
 	trail     *audit.Trail
+	memory    *memory
 	callers   *gate.Identifier
 	handler   *proxy.Handler
 	hop       hop
@@ -62,7 +63,7 @@ type engine struct {
 // same. The listen section is not its affair. ca signs for the tunnel door and
 // is kept; nil: there is none. An error means that it cannot be known who calls.
 func newEngine(file *routes.File, log *audit.Log, ca *certs.CA) (*engine, []notice, error) {
-	e := &engine{log: log, file: file, ca: ca}
+	e := &engine{log: log, file: file, ca: ca, memory: newMemory()}
 	table := file.Table()
 	e.callers = gate.NewIdentifier(gate.IdentifierOptions{Dialer: &e.hop, Log: log.Warn})
 	if errs := e.callers.Use(table); len(errs) > 0 {
@@ -83,7 +84,7 @@ func newEngine(file *routes.File, log *audit.Log, ca *certs.CA) (*engine, []noti
 	e.store = store
 	e.trail = audit.NewTrail(audit.TrailConfig{Out: log.Out(), Log: log, Lost: e.metrics.AuditLost})
 	conf := proxy.Config{
-		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail}, Log: log, Identifier: e.callers, Sealer: sealer,
+		Tokens: store, Recorder: audit.Recorders{log, e.metrics, e.trail, e.memory.calls}, Log: log, Identifier: e.callers, Sealer: sealer,
 	}
 	if ca != nil { // a nil one in an interface would pass for a CA
 		conf.Certifier = ca
@@ -240,7 +241,10 @@ func (e *engine) warm() {
 }
 
 // Lookup implements [tokens.Observer].
-func (e *engine) Lookup(o tokens.Origin) { e.metrics.Lookup(string(o)) }
+func (e *engine) Lookup(o tokens.Origin) {
+	e.metrics.Lookup(string(o))
+	e.memory.lookup(o)
+}
 
 // hop is the way out: a dialer that a reload may replace. Token requests go
 // through whichever is in force.

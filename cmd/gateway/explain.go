@@ -60,6 +60,7 @@ type explainFlags struct {
 	asJSON bool
 	as     string
 	fields []string
+	listen *routes.Listen // the doors that are open; nil: those of the file
 
 	url    *url.URL
 	path   string // of the URL, byte for byte
@@ -126,6 +127,8 @@ type explanation struct {
 	Replay     int64    `json:"replay_bytes,omitempty"`
 	Way        string   `json:"way,omitempty"`     // intercepted or through, where there is no more to say of a tunnel or call
 	Reaches    string   `json:"reaches,omitempty"` // public or any: addresses, of what is passed through
+
+	listen routes.Listen // the doors that the call may lead back to
 }
 
 // noKeys stands for the directory: to explain a call needs no secret.
@@ -187,6 +190,10 @@ func callerNamed(t *routes.Table, name string) (*routes.Caller, error) {
 // decide asks the gate as the doors would.
 func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, error) {
 	table := g.Table()
+	listen := table.Listen
+	if f.listen != nil {
+		listen = *f.listen
+	}
 	caller, err := callerNamed(table, f.as)
 	if err != nil {
 		return explanation{}, err
@@ -203,12 +210,12 @@ func decide(ctx context.Context, g *gate.Gate, f explainFlags) (explanation, err
 	switch {
 	case f.method == http.MethodConnect:
 		t.Door = audit.Tunnel
-	case isOwn(a, table.Listen):
+	case isOwn(a, listen):
 		t.Door = audit.Reverse
 	case f.url.Scheme == "http" && a.Port == 80:
 		t.Authority.Port = 443
 	}
-	x := explanation{Door: string(t.Door), Caller: f.as}
+	x := explanation{Door: string(t.Door), Caller: f.as, listen: listen}
 	switch {
 	case f.method == http.MethodTrace:
 		x.Code, x.Detail = "method_refused", f.method+" is never forwarded"

@@ -44,6 +44,7 @@ func (e *engine) Reload() admin.Reloaded {
 	if err != nil {
 		e.metrics.Reloaded(false)
 		e.broken.Store(true)
+		e.memory.read(admin.Reading{Error: err.Error()})
 		e.log.Error("routes.yaml was not taken; the table before it stays in force", "mistakes", err.Error())
 		return admin.Reloaded{Routes: len(before.Routes), SQL: len(before.SQL), Mistakes: err.Error()}
 	}
@@ -67,6 +68,7 @@ func (e *engine) Reload() admin.Reloaded {
 		taken.Warnings = append(taken.Warnings, n.String())
 	}
 	e.metrics.Reloaded(true)
+	e.memory.read(admin.Reading{OK: true, Warnings: taken.Warnings})
 	e.broken.Store(false)
 	e.log.Info("routes.yaml is in force", "routes", len(table.Routes), "sql_doors", len(table.SQL))
 	e.warm()

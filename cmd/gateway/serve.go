@@ -197,11 +197,13 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 		return nil, err
 	}
 	g.mayUse = d.mayServe
-	for _, n := range slices.Concat(notices, g.keepTrail(file.Table()), opened) {
+	notices = slices.Concat(notices, g.keepTrail(file.Table()), opened)
+	for _, n := range notices {
 		g.report(n)
 	}
+	g.memory.read(admin.Reading{OK: true, Warnings: warningsOf(notices)})
 	begin()
-	window := admin.New(g.engine, g.metrics.Handler(), func(detail string) { log.Debug("admin", "detail", detail) })
+	window := admin.New(g, g.metrics.Handler(), func(detail string) { log.Debug("admin", "detail", detail) })
 	srv := g.secured(g.handler.NewServer())
 	proxy.AllowPlainHTTP2(srv, g.proxyL.Addr())
 	g.open(srv, g.handler.Listener(g.proxyL))

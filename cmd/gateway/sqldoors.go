@@ -35,7 +35,7 @@ type sqlDoors struct {
 func newSQLDoors(e *engine) *sqlDoors {
 	s := &sqlDoors{ca: e.ca, selfMade: sync.OnceValues(certs.SelfMade), pairs: map[pairFiles]*certs.Pair{}}
 	s.server = sql.New(sql.Config{
-		Tokens: e.store, Identifier: e.callers, Recorder: audit.SessionRecorders{e.log, e.metrics, e.trail}, Log: e.log,
+		Tokens: e.store, Identifier: e.callers, Recorder: audit.SessionRecorders{e.log, e.metrics, e.trail, e.memory.sessions}, Log: e.log,
 		Listen: listenSQL, Certificate: s.certificate, Counted: e.metrics.SQLCounted,
 	})
 	return s

@@ -16,7 +16,7 @@ import (
 func (x *explanation) tunnel(ctx context.Context, g *gate.Gate, t gate.Target) {
 	event, table := &audit.Event{}, g.Table()
 	x.Door = string(audit.Tunnel)
-	if isOwn(t.Authority, table.Listen) {
+	if isOwn(t.Authority, x.listen) {
 		x.Code, x.Detail = "method_refused", "the target of CONNECT is the gateway itself"
 		x.Remedy = "call the gateway without a proxy: name its host in NO_PROXY"
 		return
