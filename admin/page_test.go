@@ -94,6 +94,39 @@ func TestPageServesNothingElse(t *testing.T) {
 	}
 }
 
+// The page holds nothing that is to be guarded; what it asks for is.
+func TestPageIsOpenAndItsDataIsNot(t *testing.T) {
+	l := serve(t, &steered{key: "k"}, "tcp", "127.0.0.1:0")
+	for _, path := range []string{"/", "/page/main.js"} {
+		if got, _, _ := ask(t, l, "GET", path, fields("Authorization", "Bearer wrong", "Sec-Fetch-Site", "none")); got != 200 {
+			t.Errorf("GET %s = %d, want 200", path, got)
+		}
+	}
+	asked := regexp.MustCompile(`"(api/[a-z]+)`)
+	paths := map[string]bool{}
+	for _, content := range pageFiles(t) {
+		for _, m := range asked.FindAllStringSubmatch(content, -1) {
+			paths["/"+m[1]] = true
+		}
+	}
+	if len(paths) < 7 {
+		t.Fatalf("the page asks for %v; the pattern of this test no longer finds all", paths)
+	}
+	for path := range paths {
+		if got, _, _ := ask(t, l, "GET", path, fields("Authorization", "Bearer wrong")); got != 401 {
+			t.Errorf("GET %s with a wrong key = %d, want 401", path, got)
+		}
+		if got, _, _ := ask(t, l, "GET", path, fields("Authorization", "Bearer k", "Sec-Fetch-Site", "cross-site")); got != 403 {
+			t.Errorf("GET %s by another page = %d, want 403", path, got)
+		}
+	}
+	w := httptest.NewRecorder()
+	admin.New(&steered{}, http.NotFoundHandler(), func(string) {}).HealthServer().Handler.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != 404 {
+		t.Errorf("the health listener answers GET / with %d, want 404", w.Code)
+	}
+}
+
 // What the files name must be there, and what is there must be named.
 func TestFilesOfThePageNameEachOther(t *testing.T) {
 	files := pageFiles(t)
