@@ -16,8 +16,15 @@ export function outcome(call) {
   return call.status ? String(call.status) : "broken off";
 }
 
-/** address is what was called: method, host and path. */
-export const address = (call) => `${call.method ?? ""} ${call.host ?? ""}${call.path ?? ""}`.trim();
+/**
+ * address is what was called: method, host and path. At the reverse door the
+ * path is the one at the gateway, mount included, and the host stands behind.
+ */
+export function address(call) {
+  const host = (call.host ?? "").replace(/:443$/, "");
+  if (call.door === "reverse") return `${call.method} ${call.path}${call.route ? ` → ${host}` : ""}`;
+  return `${call.method ?? ""} ${host}${call.path ?? ""}`.trim();
+}
 
 const sources = {
   cache: "from the cache",
@@ -67,7 +74,7 @@ export function decision(call, lines = {}) {
 export function token(call) {
   if (!call.token_source) return refused(call) ? "None was asked for: the call was refused before." : "None was asked for.";
   const id = call.token_id ? `; id ${call.token_id}` : "";
-  const wait = call.token_wait_ms > 0 ? `; the call waited ${took(call.token_wait_ms)} for it` : "";
+  const wait = call.token_wait_ms >= 1 ? `; the call waited ${took(call.token_wait_ms)} for it` : "";
   return `It came ${sources[call.token_source] ?? call.token_source}${id}${wait}.`;
 }
 
@@ -77,7 +84,7 @@ export const retry = (call) => (call.retry ? retries[call.retry] ?? call.retry :
 /** times says where the time of a call went. */
 export function times(call) {
   const parts = [];
-  if (call.token_wait_ms > 0) parts.push(`${took(call.token_wait_ms)} waiting for a token`);
+  if (call.token_wait_ms >= 1) parts.push(`${took(call.token_wait_ms)} waiting for a token`);
   if (call.upstream_ms > 0) parts.push(`${took(call.upstream_ms)} until the upstream's answer began`);
   const all = took(call.duration_ms) || "unknown";
   return parts.length > 0 ? `${all} in all: ${parts.join(", ")}` : `${all} in all`;
