@@ -101,17 +101,27 @@ export function status(s) {
   byId("reload-warnings").replaceChildren(...(r.warnings ?? []).map((w) => el("li", {}, `warning: ${w}`)));
 }
 
-/** wrong shows what is wrong; open explains a call. */
+/** wrong shows what is wrong; open explains a call. What a reader has focused stays. */
 export function wrong(found, open) {
-  const shape = JSON.stringify(found);
   const list = byId("problems");
-  if (list.dataset.shape === shape) return;
-  list.dataset.shape = shape;
-  list.replaceChildren(...found.map((f) => {
-    const more = f.call ? el("button", { type: "button" }, "Explain one") : el("a", { href: f.where }, "Show");
-    if (f.call) more.addEventListener("click", () => open(f.call));
-    return el("li", { class: f.soon ? "soon" : undefined }, el("strong", {}, f.title), ...(f.text ? [el("span", {}, f.text)] : []),
-      ...(f.remedy ? [el("span", {}, `What to do: ${f.remedy}`)] : []), more);
-  }));
+  const kept = new Map([...list.children].map((item) => [item.dataset.key, item]));
+  found.forEach((f, i) => {
+    const key = f.key ?? f.title;
+    const item = kept.get(key) ?? problem(key, f, open);
+    kept.delete(key);
+    item.className = f.soon ? "soon" : "";
+    const [title, text, remedy] = item.children;
+    say(title, f.title);
+    say(text, f.text ?? "");
+    say(remedy, f.remedy ? `What to do: ${f.remedy}` : "");
+    if (list.children[i] !== item) list.insertBefore(item, list.children[i] ?? null);
+  });
+  for (const item of kept.values()) item.remove();
   byId("all-well").hidden = found.length > 0;
+}
+
+function problem(key, f, open) {
+  const more = f.call ? el("button", { type: "button" }, "Explain one of them") : el("a", { href: f.where }, "Show");
+  if (f.call) more.addEventListener("click", () => open(f.call));
+  return el("li", { "data-key": key }, el("strong"), el("span"), el("span"), more);
 }

@@ -160,11 +160,12 @@ export function troubles(calls, now = Date.now(), within = 5 * 60 * 1000) {
   for (const call of calls) {
     if (!failed(call) || !(now - moment(call.time) < within)) continue;
     const key = [call.route, outcome(call), cause(call)].join("\n");
-    const kind = kinds.get(key) ?? { call, n: 0 };
+    const kind = kinds.get(key) ?? { key, call, n: 0 };
     kind.n++;
     kinds.set(key, kind);
   }
-  return [...kinds.values()].sort((a, b) => b.n - a.n).slice(0, 5).map(({ call, n }) => ({
+  return [...kinds.values()].sort((a, b) => b.n - a.n).slice(0, 5).map(({ key, call, n }) => ({
+    key,
     title: `${count(n, "call")} of late ${call.route ? `on route ${call.route} ` : ""}ended in ${outcome(call)}`,
     text: cause(call), remedy: call.remedy, call, soon: !call.code,
   }));
