@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -80,18 +81,28 @@ func (f *adminFlags) client(cmd *cobra.Command) (*adminClient, error) {
 	return c, nil
 }
 
-// ask decodes the answer into out whatever its status, which it returns.
-func (c *adminClient) ask(ctx context.Context, method, path string, out any) (int, error) {
+// send asks, with the key if there is one.
+func (c *adminClient) send(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	maps.Copy(req.Header, header)
 	if !c.key.IsZero() {
 		req.Header.Set("Authorization", "Bearer "+c.key.Reveal())
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("no gateway answers at %s: %w", c.base, err)
+		return nil, fmt.Errorf("no gateway answers at %s: %w", c.base, err)
+	}
+	return resp, nil
+}
+
+// ask decodes the answer into out whatever its status, which it returns.
+func (c *adminClient) ask(ctx context.Context, method, path string, out any) (int, error) {
+	resp, err := c.send(ctx, method, path, nil)
+	if err != nil {
+		return 0, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAdminAnswer))

@@ -88,7 +88,7 @@ Exit codes: 0 fine, 1 it ran and the answer is no, 2 usage.`,
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.PersistentFlags().String("config", "", "routes.yaml (default $GATEWAY_CONFIG, ./routes.yaml, /etc/gateway/routes.yaml)")
-	root.AddCommand(newServe(s), newCheck(s), newExplain(s), newToken(s), newReload(s), newPurge(s),
+	root.AddCommand(newServe(s), newCheck(s), newExplain(s), newToken(s), newReload(s), newPurge(s), newLogs(s),
 		newKeygen(s), newCA(s), newSandbox(s), newHealth(s), newDoctor(s), newInit(s), newPresets(s), newSchema(s), newCompletion(s), newVersion(s))
 	return root
 }

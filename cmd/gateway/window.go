@@ -68,7 +68,7 @@ func (e *engine) Routes() admin.Routes {
 	for _, r := range table.Routes {
 		t := e.memory.calls.Route(r.Name)
 		all.Routes = append(all.Routes, admin.Route{
-			Name: r.Name, Line: r.Line, Preset: r.Preset, Hosts: routeRow(r).Hosts, Mount: r.Mount, Scope: r.Scope,
+			Name: r.Name, Line: r.Line, Preset: r.Preset, Hosts: hostsOf(r), Mount: r.Mount, Scope: r.Scope,
 			Credential: r.Credential.Name, Callers: callerNames(r.Callers),
 			Requests: t.Requests, Refusals: t.Refusals, Errors: t.Errors, Rate: t.Rate, Last: t.Last,
 			P50: admin.Milliseconds(t.P50), P99: admin.Milliseconds(t.P99),
@@ -83,6 +83,14 @@ func (e *engine) Routes() admin.Routes {
 		})
 	}
 	return all
+}
+
+// hostsOf are r's hosts, without the port that https has anyway.
+func hostsOf(r *routes.Route) (hosts []string) {
+	for _, h := range r.Hosts {
+		hosts = append(hosts, strings.TrimSuffix(h.String(), ":443"))
+	}
+	return hosts
 }
 
 // callerNames are the names of callers; nil stays nil.
