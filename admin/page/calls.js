@@ -107,7 +107,7 @@ export function list(lines) {
 }
 
 function rowOf(call, open) {
-  const button = el("button", { type: "button", class: "row-button", "aria-label": `Explain ${outcome(call)}, ${address(call)}` }, clock(call.time));
+  const button = el("button", { type: "button", class: "row-button", "aria-label": `${clock(call.time)}, ${outcome(call)}, ${address(call)}: explain` }, clock(call.time));
   button.addEventListener("click", open);
   return el("tr", { class: "fresh" },
     el("td", { class: "time" }, button),

@@ -113,6 +113,7 @@ export function wrong(found, open) {
     const [title, text, remedy] = item.children;
     say(title, f.title);
     say(text, f.text ?? "");
+    text.className = f.excerpt ? "mono" : "";
     say(remedy, f.remedy ? `What to do: ${f.remedy}` : "");
     if (list.children[i] !== item) list.insertBefore(item, list.children[i] ?? null);
   });

@@ -121,7 +121,7 @@ const soonDays = 30;
 export function problems({ status, credentials = [], tokens = [], calls = [] }, now = Date.now()) {
   const found = [];
   if (status?.reload && status.reload.ok === false) {
-    found.push({ title: "The last reload failed; the table before it is still in force", text: status.reload.error,
+    found.push({ title: "The last reload failed; the table before it is still in force", text: status.reload.error, excerpt: true,
       remedy: "Mend routes.yaml and save it, or run gateway reload.", where: "#reload" });
   }
   for (const c of credentials.filter((one) => !one.ready)) {
@@ -135,7 +135,8 @@ export function problems({ status, credentials = [], tokens = [], calls = [] }, 
     found.push({ title: `Credential ${t.credential} gives no token for ${t.scope}`, text: t.error, remedy: t.remedy, where: "#tokens", soon: t.usable });
   }
   const told = found.map((f) => `${f.title} ${f.text}`).join(" ");
-  for (const text of (status?.degraded ?? []).filter((one) => !told.includes(one))) {
+  const reload = (text) => status.reload?.ok === false && text.startsWith("routes.yaml ");
+  for (const text of (status?.degraded ?? []).filter((one) => !told.includes(one) && !reload(one))) {
     found.push({ title: "Degraded", text, where: "#credentials", soon: status.ready });
   }
   for (const c of credentials.filter((one) => one.clock_skew)) {
