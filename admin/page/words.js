@@ -72,6 +72,7 @@ export function decision(call, lines = {}) {
 
 /** token says what the token of a call was. */
 export function token(call) {
+  if (/^token_(refused|unavailable)$/.test(call.code)) return "None could be had.";
   if (!call.token_source) return refused(call) ? "None was asked for: the call was refused before." : "None was asked for.";
   const id = call.token_id ? `; id ${call.token_id}` : "";
   const wait = call.token_wait_ms >= 1 ? `; the call waited ${took(call.token_wait_ms)} for it` : "";
@@ -134,10 +135,9 @@ export function problems({ status, credentials = [], tokens = [], calls = [] }, 
   for (const t of tokens.filter((one) => one.failing && !credentials.some((c) => c.name === one.credential && c.reason))) {
     found.push({ title: `Credential ${t.credential} gives no token for ${t.scope}`, text: t.error, remedy: t.remedy, where: "#tokens", soon: t.usable });
   }
-  const told = found.map((f) => `${f.title} ${f.text}`).join(" ");
-  const reload = (text) => status.reload?.ok === false && text.startsWith("routes.yaml ");
-  for (const text of (status?.degraded ?? []).filter((one) => !told.includes(one) && !reload(one))) {
-    found.push({ title: "Degraded", text, where: "#credentials", soon: status.ready });
+  const told = (text) => found.some((f) => f.text && text.includes(f.text)) || status.reload?.ok === false && text.startsWith("routes.yaml ");
+  for (const text of (status?.degraded ?? []).filter((one) => !told(one))) {
+    found.push({ key: `degraded ${text}`, title: "Degraded", text, where: "#credentials", soon: status.ready });
   }
   for (const c of credentials.filter((one) => one.clock_skew)) {
     found.push({ title: `This machine's clock is ${span(c.clock_skew * 1000)} ${c.clock_skew > 0 ? "ahead of" : "behind"} that of credential ${c.name}'s token endpoint`,
@@ -152,6 +152,9 @@ export function problems({ status, credentials = [], tokens = [], calls = [] }, 
   return found;
 }
 
+// What each refusal of an identity provider has of its own: ids and a time.
+const ownIds = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\d[ T][\d:.]+Z/g;
+
 /**
  * troubles gathers the calls that failed of late by what ailed them, most
  * frequent first, so that a thousand of one kind are one line.
@@ -159,8 +162,9 @@ export function problems({ status, credentials = [], tokens = [], calls = [] }, 
 export function troubles(calls, now = Date.now(), within = 5 * 60 * 1000) {
   const kinds = new Map();
   for (const call of calls) {
-    if (!failed(call) || !(now - moment(call.time) < within)) continue;
-    const key = [call.route, outcome(call), cause(call)].join("\n");
+    const ails = call.code || call.remark || call.status >= 500 || call.status === 0; // an API's 404 is its business
+    if (!ails || !(now - moment(call.time) < within)) continue;
+    const key = [call.route, outcome(call), cause(call).replaceAll(ownIds, "")].join("\n");
     const kind = kinds.get(key) ?? { key, call, n: 0 };
     kind.n++;
     kinds.set(key, kind);

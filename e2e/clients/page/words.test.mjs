@@ -29,10 +29,11 @@ test('a call that went well names route, rule, token and time', () => {
 test('a refusal has the cause and the remedy of the gateway itself', () => {
   const call = { ...fine, status: 502, code: 'token_refused', cause: 'AADSTS7000222: the secret expired', remedy: 'Make a new one.', token_source: undefined, rule: 0 };
   const story = told(call);
+  assert.equal(told({ ...call, status: 403, code: 'caller_forbidden' }).Token, 'None was asked for: the call was refused before.');
   assert.equal(words.headline(call), 'The gateway refused this call: 502 token_refused');
   assert.equal(story.Cause, 'AADSTS7000222: the secret expired');
   assert.equal(story['What to do'], 'Make a new one.');
-  assert.equal(story.Token, 'None was asked for: the call was refused before.');
+  assert.equal(story.Token, 'None could be had.');
   assert.equal(words.outcome(call), '502 token_refused');
 });
 
@@ -75,7 +76,7 @@ test('the filter takes words, fields and classes of status, all of which must fi
 test('what is wrong comes worst first, each with its next step, and once', () => {
   const now = Date.parse('2026-11-25T10:00:00Z');
   const state = {
-    status: { ready: true, reload: { ok: false, error: 'routes.yaml:3:1: no' }, degraded: ['routes.yaml has mistakes; the table before it is in force', 'credential "a": expired', 'route x has no usable token'] },
+    status: { ready: true, reload: { ok: false, error: 'routes.yaml:3:1: no' }, degraded: ['routes.yaml has mistakes; the table before it is in force', 'route y: credential "a": expired', 'route x has no usable token', 'route z has none'] },
     credentials: [
       { name: 'a', ready: false, reason: 'credential "a": expired', remedy: 'Rotate it.' },
       { name: 'b', ready: true, expires: '2026-12-01T10:00:00Z', days_left: 6 },
@@ -89,10 +90,12 @@ test('what is wrong comes worst first, each with its next step, and once', () =>
     'Credential a gives no token',
     'Credential c has trouble; b is in use instead',
     'Credential d gives no token for s',
-    'Degraded',
+    'Degraded', 'Degraded',
     'This machine\'s clock is 3 min behind that of credential d\'s token endpoint',
     'Credential b ends in 6 d',
   ]);
+  const keys = words.problems(state, now).map((p) => p.key ?? p.title); // by which the page keeps what a reader has focused
+  assert.equal(new Set(keys).size, keys.length);
   assert.deepEqual(words.problems({ status: { ready: true, reload: { ok: true }, degraded: null } }), []);
 });
 
@@ -100,7 +103,10 @@ test('a thousand calls with one trouble are one line', () => {
   const now = Date.parse(fine.time) + 1000;
   const calls = Array.from({ length: 1000 }, (_, id) => ({ ...fine, id, status: 403, code: 'rule_denied', cause: 'no' }));
   const old = { ...fine, status: 500, time: '2026-11-25T09:00:00Z' };
-  const [first, ...others] = words.troubles([...calls, fine, old], now);
+  const refusal = (id) => ({ ...fine, status: 502, code: 'token_refused', cause: `expired. Trace ID: ${id}0000000-0000-0000-0000-000000000000 Timestamp: 2026-11-25 10:00:0${id}Z` });
+  const missing = { ...fine, status: 404 };
+  const [first, second, ...others] = words.troubles([...calls, fine, old, missing, refusal(1), refusal(2)], now);
+  assert.equal(second.title, '2 calls of late on route graph ended in 502 token_refused');
   assert.equal(first.title, '1000 calls of late on route graph ended in 403 rule_denied');
   assert.equal(first.text, 'no');
   assert.deepEqual(others, []);
