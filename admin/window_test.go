@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -403,4 +404,24 @@ func TestStreamOutlivesItsServersTimeoutsAndIsAlive(t *testing.T) {
 			t.Errorf("then came %+v", r)
 		}
 	})
+}
+
+func TestEndpointsAreThoseThatAnswer(t *testing.T) {
+	g := &steered{}
+	l := serve(t, g, "tcp", "127.0.0.1:0")
+	health := admin.New(g, http.NotFoundHandler(), func(string) {}).HealthServer()
+	for _, e := range admin.Endpoints() {
+		path := e.Path
+		if path == "/api/explain" {
+			path += "?method=GET&url=x"
+		}
+		if got, _, _ := ask(t, l, e.Method, path, fields()); got != 200 {
+			t.Errorf("%s %s = %d, want 200", e.Method, path, got)
+		}
+		w := httptest.NewRecorder()
+		health.Handler.ServeHTTP(w, httptest.NewRequest(e.Method, path, nil))
+		if e.Open != (w.Code == 200) && e.Path != "/metrics" || !e.Open && w.Code != 404 {
+			t.Errorf("the health listener answers %s %s with %d", e.Method, path, w.Code)
+		}
+	}
 }

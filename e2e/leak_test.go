@@ -36,6 +36,21 @@ func (h *hunt) see(texts ...string) {
 	}
 }
 
+// seeAdmin looks at all that the admin port shows.
+func (h *hunt) seeAdmin(t *testing.T, g *gateway) {
+	t.Helper()
+	for _, path := range []string{
+		"/metrics", "/readyz", "/healthz", "/", "/api/routes", "/api/credentials", "/api/tokens", "/api/requests?limit=1000",
+		"/api/sessions", "/api/status", "/api/explain?method=GET&url=https://graph.microsoft.com/v1.0/users",
+	} {
+		a := must(t, g.client, request{url: "http://" + g.admin + path})
+		if strings.HasPrefix(path, "/api/") && a.status != http.StatusOK {
+			t.Errorf("%s: status %d %.300s", path, a.status, a.body)
+		}
+		h.see(fmt.Sprint(a.header), a.body)
+	}
+}
+
 // over looks for every twelve characters in a row of each hidden value, and
 // for anything that looks like a JWT.
 func (h *hunt) over(t *testing.T) {
@@ -132,9 +147,13 @@ egress: {proxy: {url: "http://127.0.0.1:9", username: gateway, password: {file: 
 		t.Errorf("reload of a literal secret: exit %d", code)
 	}
 	h.see(out)
-	for _, path := range []string{"/metrics", "/readyz", "/healthz", "/"} {
-		a := must(t, g.client, request{url: "http://" + g.admin + path})
-		h.see(fmt.Sprint(a.header), a.body)
+	h.seeAdmin(t, g)
+	for _, args := range [][]string{{"logs", "--once", "-n", "1000"}, {"logs", "--once", "-n", "1000", "--json"}} {
+		out, code := g.command(t, append(args, "--admin", g.admin, "--admin-key-file", filepath.Join(g.dir, "admin-key"))...)
+		if code != 0 || !strings.Contains(out, "/graph/v1.0/users") {
+			t.Errorf("%v: exit %d, %.300s", args, code, out)
+		}
+		h.see(out)
 	}
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", g.cmd.Process.Pid))
 	if err != nil {

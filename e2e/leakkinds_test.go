@@ -185,10 +185,7 @@ func TestNothingSecretShowsOfAnyKindOfCredential(t *testing.T) {
 	}
 	commands()
 	round()
-	for _, path := range []string{"/metrics", "/readyz", "/healthz", "/"} {
-		a := must(t, g.client, request{url: "http://" + g.admin + path})
-		h.see(fmt.Sprint(a.header), a.body)
-	}
+	h.seeAdmin(t, g)
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", g.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)

@@ -167,7 +167,7 @@ func TestCVE_2024_39315_NoPageOfTheAdminPortShowsAToken(t *testing.T) {
 	if a := must(t, g.client, request{url: g.url("/api/x")}); a.status != http.StatusOK {
 		t.Fatalf("status %d", a.status)
 	}
-	for _, path := range []string{"/", "/healthz", "/readyz", "/readyz?strict", "/metrics", "/api/routes", "/api/credentials", "/api/permissions", "/api/tokens", "/api/requests", "/api/explain?method=GET&url=https://api.example.com/x", "/debug/pprof/heap", "/debug/vars"} {
+	for _, path := range []string{"/", "/healthz", "/readyz", "/readyz?strict", "/metrics", "/api/routes", "/api/credentials", "/api/permissions", "/api/tokens", "/api/requests", "/api/sessions", "/api/status", "/api/explain?method=GET&url=https://api.example.com/x", "/debug/pprof/heap", "/debug/vars"} {
 		a := must(t, g.client, request{url: "http://" + g.admin + path})
 		if text := fmt.Sprint(a.header, a.body); strings.Contains(text, apiToken) || strings.Contains(text, s0123) {
 			t.Errorf("%s shows a secret", path)

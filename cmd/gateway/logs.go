@@ -209,7 +209,7 @@ func (f *follower) print(data []byte) error {
 // lineOf is a call for a person: a line, and below it what is to be said of it.
 func lineOf(r admin.Request) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %d %s %s%s  %s route=%s caller=%s", r.Time.Local().Format(time.TimeOnly), r.Status, r.Method, r.Host, r.Path,
+	fmt.Fprintf(&b, "%s %d %s %s%s  %s route=%s caller=%s", r.Time.Local().Format(time.TimeOnly), r.Status, r.Method, strings.TrimSuffix(r.Host, ":443"), r.Path,
 		r.Door, orDash(r.Route), orDash(r.Caller))
 	for _, field := range []struct{ name, value string }{
 		{"token", r.TokenSource}, {"retry", r.Retry}, {"code", r.Code}, {"would_deny", r.WouldDeny},

@@ -27,7 +27,7 @@ func TestReferenceIsGenerated(t *testing.T) {
 	for name, text := range map[string]string{
 		"routes.md": routesReference(), "errors.md": errorsReference(),
 		"metrics.md": metricsReference(), "commands.md": commandsReference(),
-		"presets.md": presetsReference(), "gateway.1": manualPage(),
+		"presets.md": presetsReference(), "admin.md": adminReference(t), "gateway.1": manualPage(),
 		"routes.schema.json": strings.TrimSpace(string(routes.Schema())) + "\n",
 	} {
 		path := filepath.Join("..", "..", "docs", "reference", name)
