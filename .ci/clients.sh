@@ -105,6 +105,8 @@ for tool in tsql bsqldb freebcp; do command -v "$tool" >/dev/null || { need+=(fr
 [ -f /usr/share/java/jtds.jar ] || need+=(libjtds-java)
 command -v mcs >/dev/null && command -v mono >/dev/null && [ -f /usr/lib/mono/4.5/System.Data.dll ] && [ -f /usr/lib/mono/4.5/I18N.West.dll ] ||
   need+=(mono-mcs mono-runtime libmono-system-data4.0-cil libmono-i18n-west4.0-cil)
+# Looks at the live page.
+[ -x /usr/bin/chromium ] || need+=(chromium)
 if [ ${#need[@]} -gt 0 ]; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null

@@ -119,6 +119,9 @@ func (a *Admin) Server() *http.Server {
 		reply(w, http.StatusOK, a.gateway.Purge(Selection{q.Get("credential"), q.Get("tenant"), q.Get("scope")}))
 	}))
 	a.window(mux)
+	page := Page()
+	mux.Handle("GET /{$}", page)
+	mux.Handle("GET /page/", page)
 	srv := a.server(mux)
 	srv.RegisterOnShutdown(a.end) // which would wait for streams
 	return srv

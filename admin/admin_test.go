@@ -91,7 +91,7 @@ func fields(pairs ...string) http.Header {
 func TestHealthReadinessAndMetricsNeedNoKey(t *testing.T) {
 	l := serve(t, &steered{key: "k"}, "tcp", "127.0.0.1:0")
 	for path, want := range map[string]int{
-		"/healthz": 200, "/readyz": 200, "/readyz?route=broken": 503, "/readyz?strict": 503, "/metrics": 200, "/": 404, "/api/reload": 405, "/api/routes": 421,
+		"/healthz": 200, "/readyz": 200, "/readyz?route=broken": 503, "/readyz?strict": 503, "/metrics": 200, "/none": 404, "/api/reload": 405, "/api/routes": 421,
 	} {
 		if got, _, _ := ask(t, l, "GET", path, fields("Host", "any.example")); got != want {
 			t.Errorf("GET %s = %d, want %d", path, got, want)

@@ -16,7 +16,7 @@ func tool(name string) string {
 	return map[string]string{
 		"python": "/usr/bin/python3", "squid": "/usr/sbin/squid", "ncsa": "/usr/lib/squid/basic_ncsa_auth",
 		"modules": "node_modules/oidc-provider/package.json", "gateway": os.Getenv(binaryEnv),
-		"jtds": "/usr/share/java/jtds.jar", "odbc": "/usr/share/tdsodbc/odbcinst.ini",
+		"jtds": "/usr/share/java/jtds.jar", "odbc": "/usr/share/tdsodbc/odbcinst.ini", "chromium": "/usr/bin/chromium",
 	}[name]
 }
 
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 
 // run builds the gateway once and runs the tests with it.
 func run(m *testing.M) int {
-	for _, name := range []string{"python", "squid", "ncsa", "modules", "jtds", "odbc"} {
+	for _, name := range []string{"python", "squid", "ncsa", "modules", "jtds", "odbc", "chromium"} {
 		if _, err := os.Stat(tool(name)); err != nil {
 			fmt.Fprintf(os.Stderr, "%v; run make clients\n", err)
 			return 1

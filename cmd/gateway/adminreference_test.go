@@ -18,7 +18,7 @@ import (
 func adminReference(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	b.WriteString(generated + "# The admin port\n\n`listen.admin` takes these, and `listen.health` those without a key. All others need the admin key as\n" +
+	b.WriteString(generated + "# The admin port\n\nAt `/` is the [live page](../page.md), which needs no key itself. `listen.admin` takes these, and `listen.health` those without a key. All others need the admin key as\n" +
 		"`Authorization: Bearer KEY`, or on loopback and unix sockets the gateway's own user or root. Of pages in a browser\n" +
 		"the admin port's own may read; none may `POST`. What is asked wrongly is answered with 400 and `{\"error\": …}`;\n" +
 		"fields that are empty may be absent.\n\n" +

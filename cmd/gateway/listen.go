@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -71,6 +72,23 @@ func shownAddr(a net.Addr) string {
 		return "unix:" + a.String()
 	}
 	return a.String()
+}
+
+// pageAt is where a browser on this machine finds the live page of an admin
+// listener, "" where none can.
+func pageAt(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	a, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	host := a.IP.String()
+	if a.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(a.Port)) + "/"
 }
 
 // tcpAddresses are those of all that can be dialled by tcp.

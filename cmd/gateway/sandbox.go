@@ -183,6 +183,8 @@ func (sc *scene) greet(trouble string, s std) {
 	fmt.Fprintf(s.err, `A small Entra, a small Graph, a small SQL server and the gateway are running. Nothing
 you type below holds a token; the gateway adds it. Its routes.yaml is %s
 
+The live page shows each call, why it failed and what to do: %s
+
 Paste into another terminal:
 
   curl -s http://%s/graph/v1.0/users
@@ -199,7 +201,7 @@ Paste into another terminal:
 Type a trouble and Enter to see what it looks like from the app's side:
   %s; recover ends it. Ctrl-C ends all.
 
-`, file, at, at, at, filepath.Join(sc.dir, "ca", "root.pem"), file, at, at, shown(sc.gateway.adminL), file, sc.tsql(),
+`, file, pageAt(sc.gateway.adminL), at, at, at, filepath.Join(sc.dir, "ca", "root.pem"), file, at, at, shown(sc.gateway.adminL), file, sc.tsql(),
 		strings.Replace(sc.sqlAt(), ":", ",", 1), sceneDatabase, strings.Join(troubles(), ", "))
 	if trouble != "" {
 		fmt.Fprintln(s.err, sc.lines(trouble))

@@ -328,6 +328,9 @@ func (g *gateway) greet(s std) {
 	if g.adminL != nil {
 		fmt.Fprintf(s.err, "admin  %s\n", shown(g.adminL))
 	}
+	if at := pageAt(g.adminL); at != "" {
+		fmt.Fprintf(s.err, "page   %s\n", at)
+	}
 	for _, r := range g.file.Table().Routes {
 		if r.Mount == "" || g.proxyL.Addr().Network() != "tcp" {
 			continue

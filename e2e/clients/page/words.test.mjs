@@ -1,0 +1,140 @@
+// What the live page says of calls and troubles. PAGE is the folder of its scripts.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+const from = (name) => import(`${process.env.PAGE}/${name}`);
+const words = await from('words.js');
+const format = await from('format.js');
+const api = await from('api.js');
+const plain = (await from('explain.js')).plain;
+
+const fine = {
+  id: 1, request_id: 'r1', time: '2026-11-25T10:00:00Z', door: 'reverse', caller: 'job', route: 'graph', rule: 14, template: '/v1.0/users/**',
+  method: 'GET', host: 'graph.microsoft.com', path: '/v1.0/users', status: 200, token_source: 'cache', token_id: 'abc',
+  token_wait_ms: 0, upstream_ms: 12.3, duration_ms: 13.1, bytes_in: 0, bytes_out: 2048,
+};
+const told = (call, lines = {}) => Object.fromEntries(words.story(call, lines).map(([term, text]) => [term, text]));
+
+test('a call that went well names route, rule, token and time', () => {
+  const story = told(fine, { graph: 9 });
+  assert.equal(words.headline(fine), 'The call went through: 200');
+  assert.equal(story['Decided by'], 'Route graph (routes.yaml line 9); the allow rule in line 14 of routes.yaml decided, by its pattern /v1.0/users/**.');
+  assert.equal(story.Token, 'It came from the cache; id abc.');
+  assert.equal(story.Time, '13 ms in all: 12 ms until the upstream\'s answer began');
+  assert.equal(story.Cause, '');
+  assert.equal(story['Sent and received'], '0 B from the caller, 2.0 KiB to it');
+});
+
+test('a refusal has the cause and the remedy of the gateway itself', () => {
+  const call = { ...fine, status: 502, code: 'token_refused', cause: 'AADSTS7000222: the secret expired', remedy: 'Make a new one.', token_source: undefined, rule: 0 };
+  const story = told(call);
+  assert.equal(told({ ...call, status: 403, code: 'caller_forbidden' }).Token, 'None was asked for: the call was refused before.');
+  assert.equal(words.headline(call), 'The gateway refused this call: 502 token_refused');
+  assert.equal(story.Cause, 'AADSTS7000222: the secret expired');
+  assert.equal(story['What to do'], 'Make a new one.');
+  assert.equal(story.Token, 'None could be had.');
+  assert.equal(words.outcome(call), '502 token_refused');
+});
+
+test('a rule that denies says that none lets the call pass', () => {
+  const call = { ...fine, status: 403, code: 'rule_denied', rule: 0 };
+  assert.equal(told(call, { graph: 9 })['Decided by'], 'Route graph (routes.yaml line 9); none of its allow rules lets GET /v1.0/users pass.');
+  assert.equal(told({ ...call, route: undefined })['Decided by'], 'No route took this call.');
+});
+
+test('an answer of the upstream is told from a refusal', () => {
+  assert.match(words.cause({ ...fine, status: 404 }), /upstream's own answer/);
+  assert.equal(words.cause({ ...fine, status: 403, remark: 'The token has no role User.Read.All.' }), 'The token has no role User.Read.All.');
+  assert.equal(words.headline({ ...fine, status: 404 }), 'The upstream answered 404');
+});
+
+test('every outcome of a second try has its words', () => {
+  for (const retry of ['recovered', 'refused_again', 'not_replayable', 'held_back', 'mismatch', 'sign_in']) {
+    assert.match(words.retry({ retry }), /^The upstream .*\.$/, retry);
+  }
+  assert.equal(words.retry({}), '');
+});
+
+test('a call is named by what its caller sent', () => {
+  assert.equal(words.address({ ...fine, host: 'graph.microsoft.com:443', path: '/graph/v1.0/users' }), 'GET /graph/v1.0/users → graph.microsoft.com');
+  assert.equal(words.address({ ...fine, door: 'tunnel', host: 'graph.microsoft.com:443' }), 'GET graph.microsoft.com/v1.0/users');
+  assert.equal(words.address({ method: 'CONNECT', door: 'tunnel', host: 'a.example:8443', path: '' }), 'CONNECT a.example:8443');
+  assert.equal(words.address({ method: 'GET', door: 'reverse', host: '127.0.0.1:8080', path: '/none' }), 'GET /none');
+});
+
+test('the filter takes words, fields and classes of status, all of which must fit', () => {
+  const calls = [fine, { ...fine, id: 2, status: 403, code: 'rule_denied', caller: 'web' }, { ...fine, id: 3, status: 503, path: '/v1.0/groups' }];
+  const found = (typed, chosen) => calls.filter(words.matcher(typed, chosen)).map((c) => c.id).join(' ');
+  for (const [typed, chosen, want] of [
+    ['', '', '1 2 3'], ['users', '', '1 2'], ['status:4xx', '', '2'], ['status:503', '', '3'], ['caller:web users', '', '2'],
+    ['caller:web groups', '', ''], ['GROUPS', '', '3'], ['', 'failed', '2 3'], ['', 'refused', '2'], ['', '5xx', '3'], ['code:rule', '', '2'],
+    ['route:', '', ''], ['nothing:here', '', ''],
+  ]) assert.equal(found(typed, chosen), want, `${typed} | ${chosen}`);
+});
+
+test('what is wrong comes worst first, each with its next step, and once', () => {
+  const now = Date.parse('2026-11-25T10:00:00Z');
+  const state = {
+    status: { ready: true, reload: { ok: false, error: 'routes.yaml:3:1: no' }, degraded: ['routes.yaml has mistakes; the table before it is in force', 'route y: credential "a": expired', 'route x has no usable token', 'route z has none'] },
+    credentials: [
+      { name: 'a', ready: false, reason: 'credential "a": expired', remedy: 'Rotate it.' },
+      { name: 'b', ready: true, expires: '2026-12-01T10:00:00Z', days_left: 6 },
+      { name: 'c', ready: true, reason: 'refused', fallback: 'b' },
+      { name: 'd', ready: true, expires: '2027-12-01T10:00:00Z', days_left: 371, clock_skew: -180 },
+    ],
+    tokens: [{ credential: 'a', scope: 's', failing: true }, { credential: 'd', scope: 's', failing: true, usable: true, error: 'throttled' }],
+  };
+  assert.deepEqual(words.problems(state, now).map((p) => p.title), [
+    'The last reload failed; the table before it is still in force',
+    'Credential a gives no token',
+    'Credential c has trouble; b is in use instead',
+    'Credential d gives no token for s',
+    'Degraded', 'Degraded',
+    'This machine\'s clock is 3 min behind that of credential d\'s token endpoint',
+    'Credential b ends in 6 d',
+  ]);
+  const keys = words.problems(state, now).map((p) => p.key ?? p.title); // by which the page keeps what a reader has focused
+  assert.equal(new Set(keys).size, keys.length);
+  assert.deepEqual(words.problems({ status: { ready: true, reload: { ok: true }, degraded: null } }), []);
+});
+
+test('a thousand calls with one trouble are one line', () => {
+  const now = Date.parse(fine.time) + 1000;
+  const calls = Array.from({ length: 1000 }, (_, id) => ({ ...fine, id, status: 403, code: 'rule_denied', cause: 'no' }));
+  const old = { ...fine, status: 500, time: '2026-11-25T09:00:00Z' };
+  const refusal = (id) => ({ ...fine, status: 502, code: 'token_refused', cause: `expired. Trace ID: ${id}0000000-0000-0000-0000-000000000000 Timestamp: 2026-11-25 10:00:0${id}Z` });
+  const missing = { ...fine, status: 404 };
+  const [first, second, ...others] = words.troubles([...calls, fine, old, missing, refusal(1), refusal(2)], now);
+  assert.equal(second.title, '2 calls of late on route graph ended in 502 token_refused');
+  assert.equal(first.title, '1000 calls of late on route graph ended in 403 rule_denied');
+  assert.equal(first.text, 'no');
+  assert.deepEqual(others, []);
+});
+
+test('times, spans and sizes read well', () => {
+  const now = Date.parse('2026-11-25T10:00:00Z');
+  for (const [got, want] of [
+    [format.until('2026-11-25T11:02:00Z', now), 'in 1 h 2 min'], [format.until('2026-11-25T09:59:58Z', now), '2 s ago'],
+    [format.until('0001-01-01T00:00:00Z', now), ''], [format.since('2026-11-23T09:00:00Z', now), '2 d 1 h'], [format.since('', now), ''],
+    [format.took(0.234), '0.2 ms'], [format.took(1234.5), '1235 ms'], [format.took(12345), '12.3 s'], [format.took(undefined), ''],
+    [format.bytes(5), '5 B'], [format.bytes(3 * 1024 * 1024), '3.0 MiB'], [format.percent(0.9871), '98.7 %'], [format.percent(null), ''],
+  ]) assert.equal(got, want);
+});
+
+test('events are read however the bytes are cut', async () => {
+  const text = ': hello\n\nevent: request\nid: 7\ndata: {"a":1}\n\n: alive\nid: 9\n\nevent: lost\r\ndata: {}\r\n\r\ndata: one\ndata: two\n\n';
+  const want = [{ event: 'request', id: '7', data: '{"a":1}' }, { event: 'alive', id: '9' }, { event: 'lost', id: undefined, data: '{}' }, { event: 'message', id: undefined, data: 'one\ntwo' }];
+  for (const size of [1, 2, 7, 1000]) {
+    const pieces = text.match(new RegExp(`[^]{1,${size}}`, 'g'));
+    const got = [];
+    for await (const event of api.events(pieces)) got.push(event);
+    assert.deepEqual(got, want, `in pieces of ${size}`);
+  }
+});
+
+test('an explanation shows values of any shape', () => {
+  assert.equal(plain(true), 'yes');
+  assert.equal(plain(['a', 'b']), 'a\nb');
+  assert.equal(plain([{ route: 'graph', at: 'routes.yaml:4', why: 'another host' }]), 'graph: routes.yaml:4: another host');
+});
