@@ -217,8 +217,7 @@ func (h *Handler) dig(p *passage, r *http.Request) (*tunnel, *refusal) {
 		return nil, refused
 	}
 	if p.world.hosts.own(r.Context(), asked) {
-		return nil, &refusal{code: MethodRefused, detail: "the target of CONNECT is the gateway itself",
-			remedy: "call the gateway without a proxy: name its host in NO_PROXY"}
+		return nil, toItself()
 	}
 	way, at, err := p.world.gate.Tunnel(p, gate.Target{Door: audit.Tunnel, Authority: asked, Method: r.Method, Caller: p.caller})
 	if err != nil {
@@ -254,10 +253,19 @@ func (t *tunnel) canBeRead() *refusal {
 		return noInterception()
 	}
 	if _, err := t.h.cfg.Certifier.Certificate(t.at.Host); err != nil {
-		return &refusal{code: NotSupported, detail: "the gateway has no certificate to show for this host", cause: err.Error(),
-			remedy: "addresses cannot be intercepted: call by the host's name, or http://HOST/… by HTTP_PROXY, or the reverse door; gateway ca show tells what the CA may sign for"}
+		return noCertificate(err)
 	}
 	return nil
+}
+
+func noCertificate(err error) *refusal {
+	return &refusal{code: NotSupported, detail: "the gateway has no certificate to show for this host", cause: err.Error(),
+		remedy: "addresses cannot be intercepted: call by the host's name, or http://HOST/… by HTTP_PROXY, or the reverse door; gateway ca show tells what the CA may sign for"}
+}
+
+func toItself() *refusal {
+	return &refusal{code: MethodRefused, detail: "the target of CONNECT is the gateway itself",
+		remedy: "call the gateway without a proxy: name its host in NO_PROXY"}
 }
 
 func noInterception() *refusal {

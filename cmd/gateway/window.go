@@ -181,16 +181,16 @@ func (e *engine) Status() admin.Status {
 
 // Explain implements [admin.Window], for the table in force and the door that
 // is open.
-func (g *gateway) Explain(ctx context.Context, method, target, caller string) (any, error) {
+func (g *gateway) Explain(ctx context.Context, method, target, caller string) (admin.Explanation, error) {
 	if method == "" || target == "" {
-		return nil, errors.New("explain wants method and url; method LOGIN, and the name of a SQL door for url")
+		return admin.Explanation{}, errors.New("explain wants method and url; method LOGIN, and the name of a SQL door for url")
 	}
 	in := g.gate.Load()
 	listen := in.Table().Listen
 	listen.Proxy = shown(g.proxyL)
 	f := explainFlags{method: strings.ToUpper(method), as: caller, listen: &listen}
 	if err := f.read(target); err != nil {
-		return nil, err
+		return admin.Explanation{}, err
 	}
 	judge := decide
 	if f.method == methodLogin {
