@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 
+	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/gate"
 	"github.com/seed-13b04e61/gateway/routes"
 )
@@ -31,6 +32,9 @@ func (a Asked) Door() (gate.Target, *gate.Refusal) {
 	p := &passage{Context: context.Background(), world: &world{hosts: newHosts(a.Table.Listen.Hosts)}, tunnel: inside}
 	target, refused := h.door(p, r)
 	if target.Door = p.event.Door; refused != nil {
+		if !a.Own && inside == nil {
+			target.Door = audit.Forward // refused before anybody looked
+		}
 		return target, refused.known()
 	}
 	target.Method, target.Query, target.Header = r.Method, a.URL.RawQuery, r.Header

@@ -67,7 +67,7 @@ func (x *explanation) refused(r *gate.Refusal) {
 // atDoor describes a call that the door refuses, whatever the routes say.
 func (x *explanation) atDoor(r *gate.Refusal) {
 	line := 0
-	if r.Code == proxy.Misdirected {
+	if r.Code == proxy.Misdirected && x.Door == string(audit.Reverse) {
 		line = x.table.LineOf("listen")
 	}
 	x.Decided, x.PassedOver, x.Also = x.ground(line, r.Told()), []admin.ExplainedWay{}, []admin.ExplainedWay{}
@@ -104,7 +104,7 @@ func (x *explanation) connect(ctx context.Context, g *gate.Gate, asked proxy.Ask
 	}
 	if refused := asked.Dig(t.Authority); refused != nil {
 		x.refused(refused)
-		x.Decided = x.ground(account.Decided.Line, refused.Told()+", and "+account.Decided.Why)
+		x.Decided = x.ground(account.Decided.Line, account.Decided.Why+"; but "+refused.Told())
 		return
 	}
 	x.Allowed, x.Way, x.Upstream = true, way.String(), "https://"+a.String()

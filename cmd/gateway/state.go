@@ -29,7 +29,7 @@ func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Dur
 		e.log.Debug("token not waited for", "credential", k.Credential, "scope", k.Scope, "why", why)
 		return
 	}
-	result, fields := "unavailable", []any{"credential", k.Credential, "scope", k.Scope, "why", why, "cause", err.Error()}
+	result, fields := "unavailable", []any{"credential", k.Credential, "scope", k.Scope, "why", why}
 	var answer *authority.Error
 	if errors.As(err, &answer) {
 		switch {
@@ -38,9 +38,10 @@ func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Dur
 		case answer.Nature == tokens.Throttled:
 			result = "throttled"
 		}
-		fields = append(fields, "detail", answer.Detail, "remedy", answer.Remedy,
-			"correlation_id", answer.CorrelationID, "trace_id", answer.TraceID)
+		fields = append(fields, "correlation_id", answer.CorrelationID, "trace_id", answer.TraceID)
 	}
+	told := authority.Explain(err)
+	fields = append(fields, "cause", told.Cause, "remedy", told.Remedy)
 	var panicked *tokens.Panicked
 	if errors.As(err, &panicked) {
 		fields = append(fields, "stack", string(panicked.Stack))
