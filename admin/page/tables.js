@@ -139,7 +139,7 @@ function problem(key) {
 // more leads to one of the calls, or to the table that has more.
 function more(at, f, open) {
   if (at.firstChild && (at.firstChild.localName === "a") === !f.call) return;
-  const lead = f.call ? el("button", { type: "button" }, "Explain one of them") : el("a", { href: f.where }, "Show");
+  const lead = f.call ? el("button", { type: "button" }, "Explain the latest") : el("a", { href: f.where }, "Show");
   if (f.call) lead.addEventListener("click", () => open(f.call));
   at.replaceChildren(lead);
 }

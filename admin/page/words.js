@@ -121,6 +121,13 @@ export const pieces = (text) => text.split(runnable);
 // A credential that ends sooner than this is worth a word.
 const soonDays = 30;
 
+const mostLines = 15; // of the error of a reload
+
+function excerpt(text) {
+  const lines = text.trimEnd().split("\n");
+  return lines.length <= mostLines ? text : `${lines.slice(0, mostLines).join("\n")}\n… ${count(lines.length - mostLines, "more line")} under Reload`;
+}
+
 /**
  * problems lists what is wrong, worst first: {title, text, remedy, where, soon}.
  * seen is what the API has said last, and the troubles of calls and logins. Those
@@ -129,15 +136,17 @@ const soonDays = 30;
 export function problems({ status, credentials = [], tokens = [], calls = [] }, now = Date.now()) {
   const found = [];
   if (status?.reload && status.reload.ok === false) {
-    found.push({ title: "The last reload failed; the table before it is still in force", text: status.reload.error, excerpt: true,
+    found.push({ title: "The last reload failed; the table before it is still in force", text: excerpt(status.reload.error ?? ""), excerpt: true,
       remedy: "Mend routes.yaml and save it, or run gateway reload.", where: "#reload" });
   }
   for (const c of credentials.filter((one) => !one.ready)) {
     found.push({ title: `Credential ${c.name} gives no token`, text: c.reason, remedy: c.remedy, where: "#credentials" });
   }
   for (const c of credentials.filter((one) => one.ready && one.reason)) {
+    const none = !c.fallback && tokens.some((t) => t.credential === c.name && t.failing && !t.usable);
     const instead = c.fallback ? `; ${c.fallback} is in use instead` : "";
-    found.push({ title: `Credential ${c.name} has trouble${instead}`, text: c.reason, remedy: c.remedy, where: "#credentials", soon: true });
+    found.push({ title: none ? `Credential ${c.name} gives no token now` : `Credential ${c.name} has trouble${instead}`,
+      text: c.reason, remedy: c.remedy, where: "#credentials", soon: !none });
   }
   for (const t of tokens.filter((one) => one.failing && !credentials.some((c) => c.name === one.credential && c.reason))) {
     found.push({ title: `Credential ${t.credential} gives no token for ${t.scope}`, text: t.error, remedy: t.remedy, where: "#tokens", soon: t.usable });

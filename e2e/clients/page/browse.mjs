@@ -1,42 +1,11 @@
 // Looks at the live page in Chromium, as an operator would. Operands: what to
-// look at, and the address of the admin port. SHOTS, when set, is a folder for
-// pictures; BROWSER is the browser's path.
+// look at, and the address of the admin port.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { chromium } from 'playwright-core';
+import { accessible, browser, focused, has, open as openAt, schemes, shot } from './chromium.mjs';
 
 const [what, address] = process.argv.slice(2);
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const browser = await chromium.launch({ executablePath: process.env.BROWSER, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
-
-/** open opens the page, and gathers what the console complains of and what is asked of other hosts. */
-async function open(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1360, height: 900 }, locale: 'en-GB', ...options });
-  const page = await context.newPage();
-  const trouble = [];
-  page.on('console', (m) => { if (['error', 'warning'].includes(m.type())) trouble.push(m.text()); });
-  page.on('pageerror', (e) => trouble.push(String(e)));
-  page.on('request', (r) => { if (new URL(r.url()).origin !== address) trouble.push(`asked another host: ${r.url()}`); });
-  await page.goto(address);
-  return { page, trouble, close: () => context.close() };
-}
-
-/** accessible asks axe-core whether everybody can use what is shown. */
-async function accessible(page, where) {
-  await page.evaluate(axe); // past the page's policy, which would refuse it as a script
-  const found = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-  assert.deepEqual(found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).join(' | ')}`), [], where);
-  assert.ok(found.passes.length > 10, `${where}: axe looked at ${found.passes.length} rules`);
-}
-
-async function shot(page, name, fullPage = true) {
-  if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${name}.png`, fullPage });
-}
-
-const has = async (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor({ timeout: 10000 });
-const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.className);
+const open = (options) => openAt(address, options);
 
 /** troubled looks at a gateway in which nearly everything goes wrong. */
 async function troubled() {
@@ -57,7 +26,7 @@ async function troubled() {
     await has(page, '#detail-words dd', 'no allow rule');
     await has(page, '#detail-words dd', 'line 9');
     await accessible(page, `${colorScheme}, a call`);
-    await shot(page, `call-${colorScheme}`, false);
+    await shot(page, `call-${colorScheme}`, {});
     await page.keyboard.press('Escape');
     await page.locator('#detail').waitFor({ state: 'hidden' });
     assert.deepEqual(trouble, []);
@@ -132,40 +101,8 @@ async function key() {
   await close();
 }
 
-/** running looks at a gateway that works, whose latest edit is wrong and whose calls fail. */
-async function running() {
-  const { page, trouble, close } = await open();
-  await has(page, '#call-rows tr', '403 rule_denied');
-  await has(page, '#reload-error', 'routes.yaml:');
-  await has(page, '#problems li', 'The last reload failed');
-  await has(page, '#problems li', 'ended in 403 rule_denied');
-  await has(page, '#credential-rows tr', 'ready');
-  await has(page, '#token-rows tr', 'https://graph.microsoft.com/.default');
-  assert.match(await page.locator('#token-rows tr').first().innerText(), /in 5\d min|in 1 h/, 'a countdown to expiry');
-  await page.locator('#call-rows tr', { hasText: 'rule_denied' }).locator('button').click();
-  await has(page, '#detail-title', 'The gateway refused this call: 403 rule_denied');
-  await has(page, '#detail-words dt', 'What to do');
-  await has(page, '#detail-words dd', 'routes.yaml line');
-  await shot(page, 'detail', false);
-  await page.keyboard.press('Escape');
-  const answer = await fetch(`${process.env.PROXY}/graph/v1.0/users?$select=displayName`);
-  assert.equal(answer.status, 200);
-  await has(page, '#call-rows tr:first-child', 'GET /graph/v1.0/users → graph.microsoft.com');
-  assert.equal((await page.content()).includes('displayName'), false);
-  await page.locator('#explain-method').fill('DELETE');
-  await page.locator('#explain-url').fill('https://graph.microsoft.com/v1.0/users');
-  await page.keyboard.press('Enter');
-  await has(page, '#verdict', 'This call would be refused.');
-  await has(page, '#verdict dd', 'rule_denied');
-  await accessible(page, 'a running gateway');
-  await page.evaluate(() => scrollTo(0, 0));
-  await shot(page, 'page');
-  assert.deepEqual(trouble, []);
-  await close();
-}
-
 try {
-  await { troubled, keyboard, live, key, running }[what]();
+  await { troubled, keyboard, live, key }[what]();
   console.log(`ok ${what}`);
 } finally {
   await browser.close();
