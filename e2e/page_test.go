@@ -55,4 +55,5 @@ func TestPageInABrowser(t *testing.T) {
 			browse(t, what, newFakeAdmin(t, g.admin, needs), "ADMIN_KEY="+key)
 		})
 	}
+	t.Run("crowd", func(t *testing.T) { browse(t, "crowd", newCrowdedAdmin(t, g.admin)) })
 }

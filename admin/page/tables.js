@@ -77,7 +77,7 @@ export function sessions(all) {
   const newest = new Map();
   for (const s of all) if (!newest.has(s.session)) newest.set(s.session, s);
   fill(byId("session-rows"), [...newest.values()], (s) => s.session, (s) => [
-    { text: clock(s.time), kind: "time" }, s.name, lines(s.caller, s.user !== s.caller && s.user), lines(s.app, s.library),
+    { text: clock(s.time), kind: "time" }, { text: s.name, kind: "time" }, lines(s.caller, s.user !== s.caller && s.user), lines(s.app, s.library),
     lines(s.server, s.database), s.token_source, sessionState(s), { advice: s.remedy ?? "", kind: s.remedy ? "text" : "" },
   ]);
 }

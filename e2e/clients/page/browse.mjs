@@ -18,6 +18,9 @@ async function troubled() {
     await has(page, '#credential-rows tr', 'not ready');
     await has(page, '#token-rows tr', 'in ');
     await has(page, '#session-rows tr', 'open');
+    await has(page, '#permission-rows tr:first-child', 'Mail.Send');
+    await has(page, '#permission-rows tr:first-child code', 'az ad app permission add --id 0000 --api 1111 --api-permissions 2222=Role');
+    await has(page, '#permission-rows tr', 'perhaps never used');
     await has(page, '#route-rows tr', 'mounted at /graph');
     await has(page, '#problems li', '1 call of late on route graph ended in 403 rule_denied');
     await accessible(page, colorScheme);
@@ -59,6 +62,68 @@ async function keyboard() {
   await page.keyboard.press('Enter');
   await has(page, '#verdict', 'This call would be refused.');
   await has(page, '#verdict dd', 'routes.yaml:9');
+  await has(page, '#verdict dd', 'routes.yaml:12: the last allow rule of route graph');
+  assert.equal(await page.locator('#verdict pre').innerText(), '- {methods: [GET], paths: ["/v1.0/users/**"]}');
+  const lists = page.locator('#verdict ol');
+  assert.deepEqual(await lists.nth(0).locator('li').allInnerTexts(), ['orders (routes.yaml:3): its host differs: api.contoso.com', 'web (routes.yaml:6): does not admit caller reports-job', 'and 7 more routes']);
+  assert.deepEqual(await lists.nth(1).locator('li').allInnerTexts(), ['graph-all (routes.yaml:20): graph comes first']);
+  await schemes(page, 'explained');
+  await order(page);
+  assert.deepEqual(trouble, []);
+  await close();
+}
+
+/** order goes through the page by Tab: in the order of what is read, each stop in sight and marked. */
+async function order(page) {
+  await page.evaluate(() => { globalThis.stops = []; document.querySelector('.skip').focus(); });
+  for (let i = 0; i < 300; i++) {
+    if (i > 0) await page.keyboard.press('Tab');
+    const stop = await page.evaluate(() => {
+      const at = document.activeElement;
+      if (at === document.body || globalThis.stops.includes(at)) return { over: true };
+      const before = globalThis.stops.at(-1);
+      globalThis.stops.push(at);
+      const style = getComputedStyle(at);
+      return {
+        name: at.id || at.textContent.trim().slice(0, 40) || at.className,
+        follows: !before || Boolean(before.compareDocumentPosition(at) & Node.DOCUMENT_POSITION_FOLLOWING),
+        marked: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
+      };
+    });
+    if (stop.over) break;
+    assert.deepEqual(stop, { name: stop.name, follows: true, marked: true });
+    await page.waitForFunction(() => { // the page moves there smoothly
+      const box = document.activeElement.getBoundingClientRect();
+      return box.width > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+    });
+  }
+  const ids = await page.evaluate(() => globalThis.stops.map((at) => at.id).filter(Boolean));
+  assert.deepEqual(ids.filter((id) => id !== 'reload-error-box'), ['filter', 'outcome', 'pause', 'explain-method', 'explain-url', 'explain-caller']);
+}
+
+/** crowd is a page of a busy gateway: it holds so much and no more, however long it is open. */
+async function crowd() {
+  const { context, page, trouble, close } = await open();
+  const rows = async (of) => page.locator(`${of} tr`).count();
+  await page.waitForFunction(() => document.querySelectorAll('#call-rows tr').length === 500);
+  assert.equal(await rows('#token-rows'), 200);
+  await has(page, '#token-more', '4800 more tokens held');
+  await has(page, '#token-rows tr:first-child', 'tenant-700.example'); // the one in trouble
+  const session = await context.newCDPSession(page);
+  const emit = async (round) => {
+    const sent = await fetch(`${address}/fake/emit?times=1000`, { method: 'POST', body: JSON.stringify({ path: `/round-${round}` }) });
+    assert.equal(sent.status, 200);
+    await page.waitForFunction((path) => [...document.querySelectorAll('#call-rows tr')].filter((row) => row.textContent.includes(path)).length === 500, `/round-${round}`);
+    await session.send('HeapProfiler.collectGarbage');
+    return session.send('Memory.getDOMCounters');
+  };
+  const first = await emit(1);
+  let last;
+  for (const round of [2, 3, 4, 5]) last = await emit(round);
+  assert.equal(await rows('#call-rows'), 500);
+  assert.ok(last.nodes < first.nodes * 1.2 && last.jsEventListeners < first.jsEventListeners * 1.2, `nodes and listeners grew from ${JSON.stringify(first)} to ${JSON.stringify(last)}`);
+  await page.locator('#filter').fill('round-1');
+  await has(page, '#news', '0 of 500 calls shown');
   assert.deepEqual(trouble, []);
   await close();
 }
@@ -102,7 +167,7 @@ async function key() {
 }
 
 try {
-  await { troubled, keyboard, live, key }[what]();
+  await { troubled, keyboard, live, key, crowd }[what]();
   console.log(`ok ${what}`);
 } finally {
   await browser.close();

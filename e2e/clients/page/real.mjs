@@ -146,7 +146,7 @@ async function reload({ page }) {
 
 /** explain is used by keyboard alone, from the top of the page. */
 async function explain({ page }) {
-  await page.evaluate(() => { document.activeElement.blur(); scrollTo(0, 0); });
+  await page.evaluate(() => document.querySelector('.skip').focus());
   const press = async (key) => page.keyboard.press(key);
   for (let i = 0; await focused(page) !== 'explain-method'; i++) {
     assert.ok(i < 200, 'Tab does not lead to the box');
