@@ -113,7 +113,7 @@ export function story(call, lines) {
 }
 
 // What can be run as it stands.
-const runnable = /(\baz [a-z]+ [^,;]*--[^,;]*[^,;.\s]|\bgateway purge --credential [^\s,;]*[^\s,;.]|\bCREATE USER \[[^\]]+\] FROM EXTERNAL PROVIDER)/;
+const runnable = /(\baz [a-z]+ [^,;\n]*--[^,;\n]*[^,;.\s]|\bgateway purge --credential [^\s,;]*[^\s,;.]|\bCREATE USER \[[^\]]+\] FROM EXTERNAL PROVIDER)/;
 
 /** pieces cuts a remedy into words and the commands in it, by turns, words first. */
 export const pieces = (text) => text.split(runnable);
@@ -192,7 +192,7 @@ function gather(all, keyOf) {
   for (const one of all) {
     const key = keyOf(one).join("\n").replaceAll(ownIds, "");
     const kind = kinds.get(key) ?? { key, n: 0 };
-    if (!(moment(one.time) < moment(kind.one?.time))) kind.one = one; // the latest
+    if (!(moment(one.time) < moment(kind.latest?.time))) kind.latest = one;
     kind.n++;
     kinds.set(key, kind);
   }
@@ -203,7 +203,7 @@ function gather(all, keyOf) {
 export function troubles(calls, now = Date.now()) {
   const ails = (call) => call.code || call.remark || call.status >= 500 || call.status === 0; // an API's 404 is its business
   const kinds = gather(calls.filter((call) => ails(call) && now - moment(call.time) < lately), (call) => [call.route, outcome(call), cause(call)]);
-  const found = kinds.slice(0, mostKinds).map(({ key, one: call, n }) => ({
+  const found = kinds.slice(0, mostKinds).map(({ key, latest: call, n }) => ({
     key,
     title: `${count(n, "call")} of late ${call.route ? `on route ${call.route} ` : ""}ended in ${outcome(call)}`,
     text: cause(call), remedy: call.remedy, call, soon: !call.code, so: `The latest: ${address(call)}`,
@@ -218,7 +218,7 @@ export function troubles(calls, now = Date.now()) {
 /** loginTroubles gathers the logins at SQL doors that failed of late. */
 export function loginTroubles(sessions, now = Date.now()) {
   const failed = sessions.filter((s) => s.event === "login" && s.result !== "success" && now - moment(s.time) < lately);
-  return gather(failed, (s) => [s.name, s.result, s.number, s.cause]).slice(0, mostKinds).map(({ key, one: s, n }) => ({
+  return gather(failed, (s) => [s.name, s.result, s.number, s.cause]).slice(0, mostKinds).map(({ key, latest: s, n }) => ({
     key: `login ${key}`,
     title: `${count(n, "login")} of late at SQL door ${s.name} ended in ${s.result}`,
     text: s.cause ?? "", remedy: s.remedy, where: "#sql",
