@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
@@ -105,6 +106,18 @@ type refusal struct {
 	correlationID string
 }
 
+// why is the cause for the operator: the caller's detail word for word, and what
+// only the operator may know.
+func (r *refusal) why() string {
+	switch {
+	case r.detail == "" || strings.Contains(r.cause, r.detail):
+		return r.cause
+	case r.cause == "":
+		return r.detail
+	}
+	return r.detail + ": " + r.cause
+}
+
 func (r *refusal) Error() string { return string(r.code) + ": " + r.detail }
 
 // explain turns any error of the way into a refusal.
@@ -163,11 +176,14 @@ func explainUpstream(err error) *refusal {
 	case t.What == "":
 		r.detail, r.remedy = "the upstream cannot be reached or broke off", "check the host's name, the network, and upstream or egress.proxy in routes.yaml"
 	}
-	if t.What != "" {
-		r.cause = t.What + ": " + err.Error()
-	}
 	return r
 }
+
+// What to do about requests that are too large to be looked at.
+const (
+	longTarget  = "send what is long in the request's body, or ask for less at once"
+	largeFields = "send fewer or shorter fields; cookies and large tokens are the usual cause"
+)
 
 // problem is the body of a refusal (RFC 9457).
 type problem struct {
@@ -197,9 +213,7 @@ func (h *Handler) refuse(w http.ResponseWriter, p *passage, r *refusal) {
 		a.Status = cmp.Or(a.Reverse, a.Status)
 	}
 	e.Code, e.Status, e.Remedy = string(r.code), a.Status, r.remedy
-	if e.Cause = r.cause; e.Cause == "" {
-		e.Cause = r.detail
-	}
+	e.Cause = r.why()
 	body, err := json.Marshal(problem{errorsPage + string(r.code), a.Title, a.Status, r.detail, r.code,
 		e.Route, e.RequestID, r.aadsts, r.correlationID, r.remedy})
 	if err != nil { // none of its fields can fail to encode
