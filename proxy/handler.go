@@ -316,7 +316,8 @@ func (h *Handler) enter(p *passage, r *http.Request) (http.Handler, *refusal) {
 }
 
 func starting() *refusal {
-	return &refusal{code: TokenUnavailable, detail: "the gateway is starting", retryAfter: time.Second}
+	return &refusal{code: TokenUnavailable, detail: "the gateway is starting", retryAfter: time.Second,
+		remedy: "call again after Retry-After; GET /readyz at the admin port tells when it is ready"}
 }
 
 // ready is the rest of enter: the way is known.
