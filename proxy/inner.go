@@ -269,8 +269,8 @@ const trustRemedy = "have the client trust the gateway's CA, which gateway ca ex
 // like one: its user sees an error of TLS, or none at all.
 func (t *tunnel) distrusted(cause string) *refusal {
 	if t.h.inner.mayWarn(t.asked.Host) {
-		t.h.cfg.Log.Warn("a client does not trust the gateway's CA", "host", t.asked.String(), "remote", t.event.Remote,
-			"caller", t.event.Caller, "cause", cause, "remedy", trustRemedy)
+		t.h.cfg.Log.Warn("a client does not trust the gateway's CA", "server.address", t.asked.String(),
+			"client.address", t.event.Remote, "gateway.caller", t.event.Caller, "cause", cause, "remedy", trustRemedy)
 	}
 	return &refusal{cause: cause, remedy: trustRemedy}
 }
