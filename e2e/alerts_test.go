@@ -18,12 +18,12 @@ type trouble struct {
 	// also are others that speak of the same trouble and may fire or not, by
 	// how calls fall.
 	fires, also []string
-	begin       func(t *testing.T) scene
+	begin       func(t *testing.T) place
 }
 
-// scene is where trouble comes and goes. It lasts as long as the test that it
+// place is where trouble comes and goes. It lasts as long as the test that it
 // was begun with.
-type scene struct {
+type place struct {
 	g *gateway
 	// wreck makes the cause, and mend takes it away; both have a test of their
 	// own, which ends before what they start does.
@@ -46,27 +46,27 @@ func TestEachAlertFiresByItsCause(t *testing.T) {
 		p.waitFor(t, trouble{fires: []string{"GatewayNotScraped "}})
 	})
 	well := startHealthy(t, p)
-	scenes := map[string]scene{}
+	places := map[string]place{}
 	for _, c := range troubles {
-		scenes[c.name] = c.begin(t)
-		p.watch(t, c.name, scenes[c.name].g)
+		places[c.name] = c.begin(t)
+		p.watch(t, c.name, places[c.name].g)
 	}
 	p.patiently(t, func() string { return fmt.Sprintf("%d gateways are scraped", len(p.targets)) }, func() bool {
 		return len(p.query(t, `up{job="gateway"} == 1`)) == len(p.targets)
 	})
 	well.begin(t)
-	stages := []struct {
+	acts := []struct {
 		name string
-		of   func(t *testing.T, c trouble, s scene)
+		of   func(t *testing.T, c trouble, s place)
 	}{
-		{"begins", func(t *testing.T, _ trouble, s scene) { s.wreck(t) }},
-		{"fires", func(t *testing.T, c trouble, _ scene) { p.waitFor(t, c) }},
-		{"is mended", func(t *testing.T, c trouble, s scene) {
+		{"begins", func(t *testing.T, _ trouble, s place) { s.wreck(t) }},
+		{"fires", func(t *testing.T, c trouble, _ place) { p.waitFor(t, c) }},
+		{"is mended", func(t *testing.T, c trouble, s place) {
 			s.mend(t)
 			p.watch(t, c.name, s.g) // its address may be another now
 		}},
-		{"is over", func(t *testing.T, c trouble, _ scene) { p.waitForNone(t, c.name) }},
-		{"fired nothing else", func(t *testing.T, c trouble, _ scene) {
+		{"is over", func(t *testing.T, c trouble, _ place) { p.waitForNone(t, c.name) }},
+		{"fired nothing else", func(t *testing.T, c trouble, _ place) {
 			for _, fired := range p.everFired(t, c.name) {
 				if !slices.Contains(c.fires, fired) && !slices.Contains(c.also, fired) {
 					t.Errorf("%s fired too", fired)
@@ -74,10 +74,10 @@ func TestEachAlertFiresByItsCause(t *testing.T) {
 			}
 		}},
 	}
-	for _, stage := range stages {
+	for _, act := range acts {
 		p.deadline = time.Now().Add(alertPatience)
 		for _, c := range troubles {
-			t.Run(c.name+" "+stage.name, func(t *testing.T) { stage.of(t, c, scenes[c.name]) })
+			t.Run(c.name+" "+act.name, func(t *testing.T) { act.of(t, c, places[c.name]) })
 		}
 	}
 	t.Run("nobody is unscraped any more", func(t *testing.T) { p.waitForNone(t, "") })

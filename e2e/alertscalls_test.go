@@ -21,12 +21,12 @@ const tooSlow = 6 * time.Second
 
 func callTroubles() []trouble {
 	return []trouble{
-		{name: "errors", fires: []string{"GatewayUpstreamErrors api"}, begin: func(t *testing.T) scene {
+		{name: "errors", fires: []string{"GatewayUpstreamErrors api"}, begin: func(t *testing.T) place {
 			return upstreamScene(t, 4, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 		}},
 		{name: "unreachable", fires: []string{"GatewayUpstreamUnreachable upstream_unreachable", "GatewayUpstreamUnreachable upstream_tls",
 			"GatewayUpstreamUnreachable upstream_proxy", "GatewayUpstreamUnreachable timeout"}, begin: unreachableScene},
-		{name: "slow", fires: []string{"GatewayUpstreamSlow api"}, begin: func(t *testing.T) scene {
+		{name: "slow", fires: []string{"GatewayUpstreamSlow api"}, begin: func(t *testing.T) place {
 			return upstreamScene(t, 8, func(_ http.ResponseWriter, r *http.Request) {
 				select {
 				case <-time.After(tooSlow):
@@ -34,32 +34,32 @@ func callTroubles() []trouble {
 				}
 			})
 		}},
-		{name: "not-taken", fires: []string{"GatewayTokensNotTaken api"}, begin: func(t *testing.T) scene {
+		{name: "not-taken", fires: []string{"GatewayTokensNotTaken api"}, begin: func(t *testing.T) place {
 			return upstreamScene(t, 2, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 				w.WriteHeader(http.StatusUnauthorized)
 			})
 		}},
 		{name: "sign-in", fires: []string{"GatewayTokensNotTaken azuredevops"}, begin: signInScene},
-		{name: "reflected", fires: []string{"GatewayTokenReflected token_reflected"}, begin: func(t *testing.T) scene {
+		{name: "reflected", fires: []string{"GatewayTokenReflected token_reflected"}, begin: func(t *testing.T) place {
 			return upstreamScene(t, 1, func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, r.Header.Get("Authorization")) })
 		}},
 		{name: "sql-callers", fires: []string{"GatewaySQLLoginsFail caller_unknown"}, also: []string{"GatewaySQLLoginsFail rate_limited"}, begin: sqlCallersScene},
 		{name: "sql-full", fires: []string{"GatewaySQLLoginsFail overloaded"}, begin: sqlFullScene},
 		{name: "sql-down", fires: []string{"GatewaySQLLoginsFail upstream_unreachable"}, begin: sqlDownScene},
 		{name: "sql-user", fires: []string{"GatewaySQLServerRefuses 18456"}, begin: sqlUserScene},
-		{name: "sql-firewall", fires: []string{"GatewaySQLServerRefuses 40615"}, begin: func(t *testing.T) scene {
+		{name: "sql-firewall", fires: []string{"GatewaySQLServerRefuses 40615"}, begin: func(t *testing.T) place {
 			return sqlMannersScene(t, 1, sandbox.SQLManners{Refuse: &sandbox.SQLRefusal{Number: 40615}})
 		}},
 		{name: "sql-outlive", fires: []string{"GatewaySQLSessionsOutliveTokens failed"}, begin: sqlOutliveScene},
-		{name: "sql-slow", fires: []string{"GatewaySQLLoginsSlow login"}, begin: func(t *testing.T) scene {
+		{name: "sql-slow", fires: []string{"GatewaySQLLoginsSlow login"}, begin: func(t *testing.T) place {
 			return sqlMannersScene(t, 4, sandbox.SQLManners{Slow: tooSlow})
 		}},
 	}
 }
 
 // upstreamScene has callers at a route whose API is well until it misbehaves.
-func upstreamScene(t *testing.T, callers int, misbehave http.HandlerFunc) scene {
+func upstreamScene(t *testing.T, callers int, misbehave http.HandlerFunc) place {
 	var bad atomic.Bool
 	up := serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
 		if bad.Load() {
@@ -71,14 +71,14 @@ func upstreamScene(t *testing.T, callers int, misbehave http.HandlerFunc) scene 
 	for range callers {
 		keep(t, 900*time.Millisecond, g.asks("/api/things"))
 	}
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(*testing.T) { bad.Store(true) },
 		mend:  func(*testing.T) { bad.Store(false) }}
 }
 
 // unreachableScene has four routes, each with another reason why its API is not
 // reached. The calls are too few for an alert on 5xx.
-func unreachableScene(t *testing.T) scene {
+func unreachableScene(t *testing.T) place {
 	well := serveHTTP(t, func(http.ResponseWriter, *http.Request) {})
 	foreign := httptest.NewTLSServer(http.NotFoundHandler())
 	foreign.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail
@@ -101,13 +101,13 @@ func unreachableScene(t *testing.T) scene {
 	for _, path := range []string{"/dead/", "/foreign/", "/silent/", "/hop/"} {
 		keep(t, time.Second, g.asks(path))
 	}
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(t *testing.T) { write(t, g.config, broken) },
 		mend:  func(t *testing.T) { write(t, g.config, s.Config) }}
 }
 
 // signInScene is Azure DevOps that shows its sign-in page in place of an answer.
-func signInScene(t *testing.T) scene {
+func signInScene(t *testing.T) place {
 	w := newWorld(t, sandbox.Options{})
 	api, err := sandbox.StartAPI(sandbox.APIOptions{World: w, Kind: sandbox.DevOps})
 	if err != nil {
@@ -121,7 +121,7 @@ func signInScene(t *testing.T) scene {
 	})
 	g := start(t, good)
 	keep(t, 300*time.Millisecond, g.asks("/azuredevops/contoso/_apis/projects"))
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(t *testing.T) { write(t, g.config, bad.Config) },
 		mend:  func(t *testing.T) { write(t, g.config, good.Config) }}
 }
@@ -147,23 +147,23 @@ func (a *sqlArena) logins(user, password string) func(ctx context.Context) {
 }
 
 // sqlMannersScene has a server with bad manners, and that many pools.
-func sqlMannersScene(t *testing.T, pools int, bad sandbox.SQLManners) scene {
+func sqlMannersScene(t *testing.T, pools int, bad sandbox.SQLManners) place {
 	a := startSQLArena(t, "", "")
 	for range pools {
 		keep(t, 400*time.Millisecond, a.logins("any", "any"))
 	}
-	return scene{g: a.gateway,
+	return place{g: a.gateway,
 		wreck: func(*testing.T) { a.far.Set(func(m *sandbox.SQLManners) { *m = bad }) },
 		mend:  func(*testing.T) { a.far.Set(func(m *sandbox.SQLManners) { *m = sandbox.SQLManners{} }) }}
 }
 
 // sqlCallersScene has apps with a key that is not theirs. Each waits a second
 // for its refusal.
-func sqlCallersScene(t *testing.T) scene {
+func sqlCallersScene(t *testing.T) place {
 	section, _ := sqlKey(t, "reports")
 	a := startSQLArena(t, "", section)
 	var tr *traffic
-	return scene{g: a.gateway,
+	return place{g: a.gateway,
 		wreck: func(*testing.T) {
 			wrong := a.logins("reports", "wrong")
 			tr = keep(t, 100*time.Millisecond, wrong, wrong, wrong)
@@ -172,10 +172,10 @@ func sqlCallersScene(t *testing.T) scene {
 }
 
 // sqlFullScene has one pool more than the door takes.
-func sqlFullScene(t *testing.T) scene {
+func sqlFullScene(t *testing.T) place {
 	a := startSQLArena(t, "    max_connections: 1\n", "")
 	var holder, others *traffic
-	return scene{g: a.gateway,
+	return place{g: a.gateway,
 		wreck: func(inner *testing.T) {
 			holder = keep(t, time.Minute, func(ctx context.Context) {
 				db, err := openSQL(a.addr, "any", "any", "encrypt=disable")
@@ -196,14 +196,14 @@ func sqlFullScene(t *testing.T) scene {
 		}}
 }
 
-func sqlDownScene(t *testing.T) scene {
+func sqlDownScene(t *testing.T) place {
 	a := startSQLArena(t, "", "")
 	keep(t, 400*time.Millisecond, a.logins("any", "any"))
 	text, err := os.ReadFile(a.config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return scene{g: a.gateway,
+	return place{g: a.gateway,
 		wreck: func(t *testing.T) {
 			write(t, a.config, strings.Replace(string(text), "dial: "+a.far.Addr(), "dial: "+freePort(t), 1))
 		},
@@ -211,22 +211,22 @@ func sqlDownScene(t *testing.T) scene {
 }
 
 // sqlUserScene has a database that does not know the application.
-func sqlUserScene(t *testing.T) scene {
+func sqlUserScene(t *testing.T) place {
 	a := startSQLArena(t, "", "")
 	keep(t, 400*time.Millisecond, a.logins("any", "any"))
-	return scene{g: a.gateway,
+	return place{g: a.gateway,
 		wreck: func(*testing.T) { a.far.DropUser(sandbox.ClientID) },
 		mend:  func(*testing.T) { a.far.CreateUser(sandbox.ClientID) }}
 }
 
 // sqlOutliveScene has a pool keep a session past the end of its token, with a
 // login behind it that fails.
-func sqlOutliveScene(t *testing.T) scene {
+func sqlOutliveScene(t *testing.T) place {
 	a := startSQLArena(t, "", "")
 	a.world.Entra.SetLifetime(sqlLife)
 	a.purge(t)
 	db := sqlPool(t, a.addr, "any", "any", "encrypt=disable")
-	return scene{g: a.gateway,
+	return place{g: a.gateway,
 		wreck: func(inner *testing.T) {
 			if _, err := whoever(inner.Context(), db); err != nil {
 				inner.Fatal(err)

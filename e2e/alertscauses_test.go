@@ -53,11 +53,11 @@ func gatewayOf(t *testing.T, w *sandbox.World, routes, sections string) *gateway
 	return g
 }
 
-func downScene(t *testing.T) scene {
+func downScene(t *testing.T) place {
 	s := graphSetup(newWorld(t, sandbox.Options{}), "")
-	sc := scene{g: start(t, s)}
+	sc := place{g: start(t, s)}
 	first := sc.g
-	return scene{g: first,
+	return place{g: first,
 		wreck: func(t *testing.T) { first.end(t) },
 		mend: func(*testing.T) {
 			s.Args = []string{"--admin", first.admin}
@@ -65,21 +65,21 @@ func downScene(t *testing.T) scene {
 		}}
 }
 
-func reloadScene(t *testing.T) scene {
+func reloadScene(t *testing.T) place {
 	w := newWorld(t, sandbox.Options{})
 	s := graphSetup(w, "")
 	g := start(t, s)
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(t *testing.T) { write(t, g.config, strings.Replace(s.Config, "preset:", "presett:", 1)) },
 		mend:  func(t *testing.T) { write(t, g.config, s.Config) }}
 }
 
 // auditScene has a file where the folder of the audit's file was.
-func auditScene(t *testing.T) scene {
+func auditScene(t *testing.T) place {
 	w := newWorld(t, sandbox.Options{})
 	g := gatewayOf(t, w, "", "audit: {file: records/audit.jsonl}\n")
 	folder := filepath.Join(g.dir, "records")
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(inner *testing.T) {
 			if err := os.Rename(folder, folder+".old"); err != nil {
 				inner.Fatal(err)
@@ -98,7 +98,7 @@ func auditScene(t *testing.T) scene {
 }
 
 // bulkScene has callers that do not know better.
-func bulkScene(t *testing.T) scene {
+func bulkScene(t *testing.T) place {
 	const key = "key-of-the-alerts-0123456789"
 	sum := sha256.Sum256([]byte(key))
 	w := newWorld(t, sandbox.Options{})
@@ -112,7 +112,7 @@ func bulkScene(t *testing.T) scene {
 	}
 	forward := newClient(&url.URL{Scheme: "http", Host: g.proxy, User: url.UserPassword("app", key)})
 	var tr *traffic
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(*testing.T) {
 			tr = keep(t, 200*time.Millisecond, g.asks("/graph/v1.0/users"), own("/graph/v1.0/groups"), own("/nowhere/"), own("/limited/v1.0/users"), own("/limited/v1.0/users"),
 				func(ctx context.Context) { _, _ = call(ctx, forward, request{url: "http://unknown.example.com/"}) })
@@ -121,7 +121,7 @@ func bulkScene(t *testing.T) scene {
 }
 
 // overloadedScene has a route at its limit.
-func overloadedScene(t *testing.T) scene {
+func overloadedScene(t *testing.T) place {
 	release := make(chan struct{})
 	free := sync.OnceFunc(func() { close(release) })
 	t.Cleanup(free)
@@ -132,7 +132,7 @@ func overloadedScene(t *testing.T) scene {
 	})
 	w := newWorld(t, sandbox.Options{})
 	g := gatewayOf(t, w, fmt.Sprintf("  - {name: api, hosts: [api.example.com], scope: %s, upstream: %q, limits: {concurrency: 1}}\n", graphScope, up.URL), "")
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(*testing.T) {
 			keep(t, 100*time.Millisecond, g.asks("/api/slow"))
 			keep(t, 600*time.Millisecond, g.asks("/api/quick"))
@@ -142,7 +142,7 @@ func overloadedScene(t *testing.T) scene {
 
 // defectScene is a gateway with a defect: a build of it that panics when a call
 // has a certain field.
-func defectScene(t *testing.T) scene {
+func defectScene(t *testing.T) place {
 	const where = "	next, refused := h.enter(p, r)\n"
 	source, err := filepath.Abs("../proxy/handler.go")
 	if err != nil {
@@ -165,7 +165,7 @@ func defectScene(t *testing.T) scene {
 	s := graphSetup(newWorld(t, sandbox.Options{}), "")
 	s.Binary = binary
 	g := start(t, s)
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(t *testing.T) {
 			refused(t, must(t, g.client, request{url: g.url("/graph/v1.0/users"), header: http.Header{"X-Defect": {"1"}}}), http.StatusInternalServerError, "internal")
 		},
@@ -173,7 +173,7 @@ func defectScene(t *testing.T) scene {
 }
 
 // filesScene has clients hold connections to a gateway with few descriptors.
-func filesScene(t *testing.T) scene {
+func filesScene(t *testing.T) place {
 	const most, held = 200, 165
 	g := gatewayOf(t, newWorld(t, sandbox.Options{}), "", "")
 	limit := strconv.Itoa(most)
@@ -190,7 +190,7 @@ func filesScene(t *testing.T) scene {
 		_ = conn.Close()
 	}
 	var tr *traffic
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(*testing.T) {
 			holders := make([]func(context.Context), held)
 			for i := range holders {

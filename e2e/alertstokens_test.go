@@ -16,19 +16,19 @@ func tokenTroubles() []trouble {
 		{name: "scope", fires: []string{"GatewayTokenRefused default"}, begin: scopeScene},
 		{name: "secret", fires: []string{"GatewayCredentialNotReady default"}, begin: secretScene},
 		{name: "fallback", fires: []string{"GatewayFallbackInUse default"}, begin: fallbackScene},
-		{name: "throttled", fires: []string{"GatewayTokenEndpointThrottles default"}, begin: func(t *testing.T) scene {
+		{name: "throttled", fires: []string{"GatewayTokenEndpointThrottles default"}, begin: func(t *testing.T) place {
 			return endpointScene(t, sandbox.Failure{Kind: sandbox.Throttle, RetryAfter: time.Second})
 		}},
-		{name: "outage", fires: []string{"GatewayTokenEndpointDown default"}, begin: func(t *testing.T) scene {
+		{name: "outage", fires: []string{"GatewayTokenEndpointDown default"}, begin: func(t *testing.T) place {
 			return endpointScene(t, sandbox.Failure{Kind: sandbox.Outage})
 		}},
-		{name: "no-answer", fires: []string{"GatewayTokenEndpointDown default"}, begin: func(t *testing.T) scene {
+		{name: "no-answer", fires: []string{"GatewayTokenEndpointDown default"}, begin: func(t *testing.T) place {
 			return endpointScene(t, sandbox.Failure{Kind: sandbox.Refuse})
 		}},
 		{name: "stale", fires: []string{"GatewayTokenNotRefreshed default"}, also: []string{"GatewayTokenEndpointDown default"}, begin: staleScene},
-		{name: "month", fires: []string{"GatewayCredentialEndsThisMonth default"}, begin: func(t *testing.T) scene { return certificateScene(t, 13*day) }},
-		{name: "week", fires: []string{"GatewayCredentialEndsThisWeek default"}, begin: func(t *testing.T) scene { return certificateScene(t, 5*day) }},
-		{name: "ended", fires: []string{"GatewayCredentialEnded default"}, begin: func(t *testing.T) scene { return certificateScene(t, 20*time.Second) }},
+		{name: "month", fires: []string{"GatewayCredentialEndsThisMonth default"}, begin: func(t *testing.T) place { return certificateScene(t, 13*day) }},
+		{name: "week", fires: []string{"GatewayCredentialEndsThisWeek default"}, begin: func(t *testing.T) place { return certificateScene(t, 5*day) }},
+		{name: "ended", fires: []string{"GatewayCredentialEnded default"}, begin: func(t *testing.T) place { return certificateScene(t, 20*time.Second) }},
 	}
 }
 
@@ -43,13 +43,13 @@ func moreRoutes(t *testing.T) string {
 }
 
 // scopeScene has a route ask for what its tenant does not have.
-func scopeScene(t *testing.T) scene {
+func scopeScene(t *testing.T) place {
 	w := newWorld(t, sandbox.Options{})
 	s := graphSetup(w, "")
 	g := start(t, s)
 	g.ready(t)
 	var tr *traffic
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(inner *testing.T) {
 			write(inner, g.config, s.Config+fmt.Sprintf("  - {name: wrong, hosts: [wrong.example.com], scope: https://wrong.example.com/.default, upstream: %q}\n", w.Graph.URL()))
 			tr = keep(t, time.Second, g.asks("/wrong/"))
@@ -61,16 +61,16 @@ func scopeScene(t *testing.T) scene {
 }
 
 // secretScene has somebody write a secret that is none of the application's.
-func secretScene(t *testing.T) scene {
+func secretScene(t *testing.T) place {
 	w := newWorld(t, sandbox.Options{})
 	g := gatewayOf(t, w, "", "")
 	keep(t, time.Second, g.asks("/graph/v1.0/users"))
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(t *testing.T) { replaceFile(t, filepath.Join(g.dir, "client-secret"), "not-a-secret-of-this-app") },
 		mend:  func(t *testing.T) { replaceFile(t, filepath.Join(g.dir, "client-secret"), w.Secret()) }}
 }
 
-func fallbackScene(t *testing.T) scene {
+func fallbackScene(t *testing.T) place {
 	w := newWorld(t, sandbox.Options{})
 	older, err := w.Entra.AddSecret(sandbox.ClientID, sandbox.Secret{})
 	if err != nil {
@@ -79,16 +79,16 @@ func fallbackScene(t *testing.T) scene {
 	g := start(t, withFallback(w, older.Value))
 	g.ready(t)
 	keep(t, time.Second, g.asks("/graph/v1.0/users"))
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(t *testing.T) { replaceFile(t, filepath.Join(g.dir, "client-secret"), "not-a-secret-of-this-app") },
 		mend:  func(t *testing.T) { replaceFile(t, filepath.Join(g.dir, "client-secret"), w.Secret()) }}
 }
 
 // endpointScene has the token endpoint fail while tokens are needed.
-func endpointScene(t *testing.T, f sandbox.Failure) scene {
+func endpointScene(t *testing.T, f sandbox.Failure) place {
 	w := newWorld(t, sandbox.Options{})
 	g := gatewayOf(t, w, moreRoutes(t), "")
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(inner *testing.T) {
 			w.Entra.FailWith(f)
 			g.purge(inner)
@@ -100,13 +100,13 @@ func endpointScene(t *testing.T, f sandbox.Failure) scene {
 }
 
 // staleScene has tokens of short life, which cannot be refreshed.
-func staleScene(t *testing.T) scene {
+func staleScene(t *testing.T) place {
 	w := newWorld(t, sandbox.Options{})
 	w.Entra.SetLifetime(time.Minute)
 	w.Entra.SetRefreshIn(5 * time.Second)
 	g := gatewayOf(t, w, "", "")
 	keep(t, time.Second, g.asks("/graph/v1.0/users"))
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(*testing.T) { w.Entra.Fail(sandbox.Outage) },
 		mend: func(*testing.T) {
 			w.Entra.SetLifetime(0)
@@ -116,7 +116,7 @@ func staleScene(t *testing.T) scene {
 }
 
 // certificateScene has a credential whose certificate has that long to go.
-func certificateScene(t *testing.T, left time.Duration) scene {
+func certificateScene(t *testing.T, left time.Duration) place {
 	w := newWorld(t, sandbox.Options{})
 	current, text := endingCertificate(t, time.Now().Add(left))
 	next, renewed := endingCertificate(t, time.Now().Add(365*24*time.Hour))
@@ -129,7 +129,7 @@ func certificateScene(t *testing.T, left time.Duration) scene {
 	s.Files["app.pem"] = text
 	g := start(t, s)
 	g.ready(t)
-	return scene{g: g,
+	return place{g: g,
 		wreck: func(*testing.T) {}, // time does it
 		mend:  func(t *testing.T) { replaceFile(t, filepath.Join(g.dir, "app.pem"), renewed) }}
 }
