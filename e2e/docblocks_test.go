@@ -113,6 +113,28 @@ echo "%[4]s  gateway_VERSION_darwin_arm64.tar.gz" >> SHA256SUMS
 	shell(t, dir, here.Replace(shownIn(t, "upgrade.md", "Downgrade", 1)[0]))
 }
 
+// TestIdentityEndpointOfTheDocumentAnswers runs the two blocks of docs/standin.md
+// against its own routes.yaml.
+func TestIdentityEndpointOfTheDocumentAnswers(t *testing.T) {
+	w := newWorld(t, sandbox.Options{})
+	text, err := os.ReadFile(filepath.Join("..", "docs", "standin.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &kitchen{world: w}
+	k.makeKey(t)
+	config := strings.NewReplacer(append(k.words(), // k.key is the second's
+		"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", k.digests[1],
+		"tenant_id: 11111111-aaaa-2222-bbbb-333333333333", fmt.Sprintf("tenant_id: %s\n    authority_host: %q", sandbox.TenantDomain, w.Entra.URL()),
+		"preset: graph,", fmt.Sprintf("preset: graph, upstream: %q,", w.Graph.URL()))...).Replace(whole(blocksOf(string(text), "yaml")[0]))
+	g := start(t, setup{Config: config, Files: map[string]string{"client-secret": w.Secret()}})
+	blocks := shownIn(t, "standin.md", "Managed identity endpoint", 2)
+	said := shell(t, g.dir, strings.ReplaceAll(strings.Join(blocks, ""), "127.0.0.1:8080", g.proxy), "KEY="+k.key)
+	if !strings.Contains(said, `"access_token"`) || !strings.Contains(said, `"resource":"https://graph.microsoft.com"`) {
+		t.Errorf("the endpoint answers\n%s", tail(said, 1000))
+	}
+}
+
 // TestRestartEndsCallsAndKeepsTheCA goes the way of docs/upgrade.md: the old
 // process lets a call end while the new one serves at the same address.
 func TestRestartEndsCallsAndKeepsTheCA(t *testing.T) {
