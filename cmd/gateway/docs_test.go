@@ -175,13 +175,14 @@ func TestCommandsInTheDocumentsExist(t *testing.T) {
 			commands++
 			root := newRoot(std{&bytes.Buffer{}, &bytes.Buffer{}})
 			cmd, rest, err := root.Find(strings.Fields(m[1]))
-			word := slices.IndexFunc(rest, func(s string) bool { return !strings.HasPrefix(s, "-") })
-			if err != nil || cmd == root || cmd.HasSubCommands() && !cmd.Runnable() && word >= 0 {
+			if err != nil || cmd == root {
 				t.Errorf("%s: gateway %s: there is no such command (%v)", d.path, m[1], err)
 				continue
 			}
 			if err := cmd.ParseFlags(rest); err != nil {
 				t.Errorf("%s: gateway %s: %v", d.path, m[1], err)
+			} else if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
+				t.Errorf("%s: gateway %s: there is no %q", d.path, m[1], words[0])
 			}
 		}
 	}
