@@ -82,7 +82,8 @@ func (h *Handler) remark(resp *http.Response, p *passage) {
 		}
 	}
 	if e.Remark != "" && p.up.notes.due(about, time.Now()) {
-		h.cfg.Log.Warn(e.Remark, "route", e.Route, "credential", e.Credential, "request_id", e.RequestID, "remedy", e.Remedy)
+		h.cfg.Log.Warn(e.Remark, "gateway.route", e.Route, "gateway.credential", e.Credential,
+			"gateway.request_id", e.RequestID, "remedy", e.Remedy)
 	}
 }
 

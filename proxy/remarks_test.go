@@ -106,7 +106,7 @@ func TestRouteIsRemarkedOnOnceAMinuteAndEachCallInItsLine(t *testing.T) {
 		}
 	}
 	line := g.log.String()
-	if n := strings.Count(line, "not authenticated"); n != 1 || !strings.Contains(line, `"level":"warn"`) || !strings.Contains(line, `"route":"api"`) || !strings.Contains(line, "client-1") {
+	if n := strings.Count(line, "not authenticated"); n != 1 || !strings.Contains(line, `"level":"warn"`) || !strings.Contains(line, `"gateway.route":"api"`) || !strings.Contains(line, "client-1") {
 		t.Errorf("%d remarks in the log, want 1 with route and client_id: %s", n, line)
 	}
 }
