@@ -46,12 +46,12 @@ func TestAccessLineIsOneJSONObject(t *testing.T) {
 		t.Fatalf("%d lines for 6 calls: %s", len(lines), out.String())
 	}
 	want := []map[string]any{
-		{"level": "info", "message": "call", "route": "graph", "status": 200.0, "token_source": "cache", "retry": "recovered"},
-		{"level": "warn", "code": "token_refused", "cause": "secret expired", "remedy": "rotate it", "status": 502.0},
-		{"level": "info", "status": 302.0, "retry": "sign_in", "remark": "not authenticated", "remedy": "add the application"},
-		{"level": "info", "code": "caller_unknown", "status": 407.0},
-		{"level": "warn", "code": "caller_unknown", "status": 407.0},
-		{"level": "warn", "code": "caller_unknown", "status": 401.0},
+		{"level": "info", "message": "call", "gateway.route": "graph", "http.response.status_code": 200.0, "gateway.token.source": "cache", "gateway.retry": "recovered"},
+		{"level": "warn", "error.type": "token_refused", "cause": "secret expired", "remedy": "rotate it", "http.response.status_code": 502.0},
+		{"level": "info", "http.response.status_code": 302.0, "gateway.retry": "sign_in", "remark": "not authenticated", "remedy": "add the application"},
+		{"level": "info", "error.type": "caller_unknown", "http.response.status_code": 407.0},
+		{"level": "warn", "error.type": "caller_unknown", "http.response.status_code": 407.0},
+		{"level": "warn", "error.type": "caller_unknown", "http.response.status_code": 401.0},
 	}
 	for i, line := range lines {
 		var got map[string]any

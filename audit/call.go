@@ -38,7 +38,8 @@ const (
 // bounded by the door; Path never holds a query.
 type Event struct {
 	RequestID string
-	TraceID   string // W3C trace-id, "" when the caller sent none
+	TraceID   string // W3C trace-id, "" when the caller sent none and traces are off
+	SpanID    string // of the call's own span; "" when traces are off
 	Start     time.Time
 	Door      Door
 	Method    string

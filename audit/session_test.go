@@ -51,12 +51,12 @@ func TestSessionHasALineForItsLoginAndOneForItsEnd(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	want := []map[string]any{
-		{"level": "info", "message": "sql login", "session": "s1", "name": "orders", "remote": "127.0.0.1:5", "result": "success", "caller": "reports",
-			"host": "pod%1B[2J", "database": "ordersdb", "tds": "7.4", "client_tls": "mandatory", "client_connection_id": "guid", "spid": 51.0,
-			"via": "orders.example:1433 node.example:11000", "token_ms": 1.0, "dial_ms": 2.0, "mars": true, "token_renewed": true, "read_only": nil, "reason": nil},
-		{"level": "info", "message": "sql session", "reason": "client closed", "duration_ms": 2000.0, "bytes_in": 10.0, "bytes_out": 20.0, "requests": 3.0, "relogins": 1.0, "token_ms": nil},
-		{"level": "warn", "message": "sql login", "result": "upstream_refused", "number": 18456.0, "cause": "login failed", "remedy": "create the user"},
-		{"level": "error", "message": "sql login", "result": "internal"},
+		{"level": "info", "message": "sql login", "gateway.sql.session": "s1", "gateway.sql.name": "orders", "client.address": "127.0.0.1", "client.port": 5.0, "server.address": "orders.example", "server.port": 1433.0, "gateway.sql.result": "success", "gateway.caller": "reports",
+			"gateway.sql.host": "pod%1B[2J", "db.namespace": "ordersdb", "gateway.sql.tds": "7.4", "gateway.sql.client_tls": "mandatory", "gateway.sql.client_connection_id": "guid", "gateway.sql.spid": 51.0,
+			"gateway.sql.via": "orders.example:1433 node.example:11000", "gateway.token_ms": 1.0, "gateway.sql.dial_ms": 2.0, "gateway.sql.mars": true, "gateway.sql.token_renewed": true, "gateway.sql.read_only": nil, "gateway.sql.reason": nil},
+		{"level": "info", "message": "sql session", "gateway.sql.reason": "client closed", "gateway.duration_ms": 2000.0, "gateway.sql.bytes_in": 10.0, "gateway.sql.bytes_out": 20.0, "gateway.sql.requests": 3.0, "gateway.sql.relogins": 1.0, "gateway.token_ms": nil},
+		{"level": "warn", "message": "sql login", "gateway.sql.result": "upstream_refused", "db.response.status_code": "18456", "error.type": "upstream_refused", "cause": "login failed", "remedy": "create the user"},
+		{"level": "error", "message": "sql login", "gateway.sql.result": "internal"},
 	}
 	if len(lines) != len(want) {
 		t.Fatalf("%d lines, want %d: %s", len(lines), len(want), out.String())
@@ -83,7 +83,7 @@ func TestFailedLoginsAreLoggedWithoutAccessLinesToo(t *testing.T) {
 		t.Errorf("access lines are off, and yet: %s", out.String())
 	}
 	log.RecordSession(refusedLogin())
-	if !strings.Contains(out.String(), `"remote":"127.0.0.1:5"`) {
+	if !strings.Contains(out.String(), `"client.address":"127.0.0.1"`) {
 		t.Errorf("a failed login: %q, want a line with the remote address", out.String())
 	}
 }
@@ -99,8 +99,8 @@ func TestTrailHasBothRecordsOfASession(t *testing.T) {
 		t.Fatalf("%d records, want 2: %q", len(lines), lines)
 	}
 	for i, want := range []map[string]any{
-		{"kind": "audit", "door": "sql", "event": "login", "time": "2026-11-25T09:00:00.005Z", "result": "success", "caller": "reports", "host": "pod%1B[2J"},
-		{"kind": "audit", "door": "sql", "event": "end", "session": "s1", "reason": "client closed", "bytes_out": 20.0},
+		{"kind": "audit", "gateway.door": "sql", "gateway.sql.event": "login", "time": "2026-11-25T09:00:00.005Z", "gateway.sql.result": "success", "gateway.caller": "reports", "gateway.sql.host": "pod%1B[2J"},
+		{"kind": "audit", "gateway.door": "sql", "gateway.sql.event": "end", "gateway.sql.session": "s1", "gateway.sql.reason": "client closed", "gateway.sql.bytes_out": 20.0},
 	} {
 		got := decode(t, lines[i])
 		for k, v := range want {

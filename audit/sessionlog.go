@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -29,8 +30,8 @@ func (l *Log) RecordSession(s *Session) {
 	line.Msg(msg)
 }
 
-// RecordSession implements [SessionRecorder]. A session has two records: "event"
-// is login, then end.
+// RecordSession implements [SessionRecorder]. A session has two
+// records: gateway.sql.event is login, then end.
 func (t *Trail) RecordSession(s *Session) {
 	if t.closed.Load() {
 		t.lose(1, loss{"the gateway is stopping", "none: the session ended too late"})
@@ -40,57 +41,67 @@ func (t *Trail) RecordSession(s *Session) {
 	if !s.End.IsZero() {
 		event = "end"
 	}
-	line := t.lines.Log().Str("kind", "audit").Str("time", s.Start.UTC().Format(trailTime)).Str("event", event)
+	line := t.lines.Log().Str("kind", "audit").Str("time", s.Start.UTC().Format(trailTime)).Str("gateway.sql.event", event)
 	s.fields(line)
 	line.Send()
 }
 
 // fields are what the log and the trail have in common.
 func (s *Session) fields(line *zerolog.Event) {
-	line.Str("session", s.ID).Str("door", string(SQL)).Str("name", s.Name).Str("remote", s.Remote).Str("result", string(s.Result))
-	if s.Number != 0 {
-		line.Int32("number", s.Number)
+	line.Str("gateway.door", string(SQL)).Str("gateway.sql.name", s.Name).Str("gateway.sql.session", s.ID).
+		Str("gateway.sql.result", string(s.Result)).Str("db.system.name", "microsoft.sql_server")
+	place(line, "client", s.Remote)
+	place(line, "server", s.Server)
+	if s.Result != LoginSuccess {
+		line.Str("error.type", string(s.Result))
 	}
-	str(line, "caller", s.Caller)
-	str(line, "caller_how", s.CallerHow)
-	str(line, "user", visible(short(s.User)))
-	str(line, "credential", s.Credential)
-	str(line, "token_source", s.TokenSource)
-	str(line, "server", s.Server)
-	str(line, "database", visible(short(s.Database)))
-	if !s.End.IsZero() {
-		s.ending(line)
+	if s.Number != 0 {
+		line.Str("db.response.status_code", strconv.Itoa(int(s.Number)))
+	}
+	str(line, "gateway.caller", s.Caller)
+	str(line, "gateway.caller_how", s.CallerHow)
+	str(line, "user.name", visible(short(s.User)))
+	str(line, "gateway.credential", s.Credential)
+	str(line, "gateway.token.source", s.TokenSource)
+	str(line, "db.namespace", visible(short(s.Database)))
+	if s.End.IsZero() {
+		s.login(line)
 		return
 	}
-	str(line, "app", visible(short(s.App)))
-	str(line, "host", visible(short(s.Host)))
-	str(line, "library", visible(short(s.Library)))
-	str(line, "tds", s.Version)
-	str(line, "client_tls", s.ClientTLS)
-	str(line, "client_connection_id", s.TraceID)
-	if !s.TokenExpires.IsZero() {
-		line.Time("token_expires", s.TokenExpires.UTC())
-	}
-	set(line, "mars", s.MARS)
-	set(line, "read_only", s.ReadOnly)
-	set(line, "token_renewed", s.Renewed)
-	if s.SPID != 0 {
-		line.Uint16("spid", s.SPID)
-	}
-	if len(s.Route) > 0 {
-		line.Str("via", strings.Join(s.Route, " "))
-	}
-	for _, phase := range loginPhases() {
-		if took, ok := s.Phases[phase]; ok {
-			line.Dur(phase+"_ms", took)
-		}
-	}
+	str(line, "gateway.sql.reason", s.Reason)
+	line.Dur("gateway.duration_ms", s.End.Sub(s.Start)).Int64("gateway.sql.bytes_in", s.BytesIn).Int64("gateway.sql.bytes_out", s.BytesOut).
+		Int64("gateway.sql.requests", s.Requests).Int64("gateway.sql.relogins", s.Relogins)
 }
 
-func (s *Session) ending(line *zerolog.Event) {
-	str(line, "reason", s.Reason)
-	line.Dur("duration_ms", s.End.Sub(s.Start)).Int64("bytes_in", s.BytesIn).Int64("bytes_out", s.BytesOut).
-		Int64("requests", s.Requests).Int64("relogins", s.Relogins)
+func (s *Session) login(line *zerolog.Event) {
+	str(line, "gateway.sql.app", visible(short(s.App)))
+	str(line, "gateway.sql.host", visible(short(s.Host)))
+	str(line, "gateway.sql.library", visible(short(s.Library)))
+	str(line, "gateway.sql.tds", s.Version)
+	str(line, "gateway.sql.client_tls", s.ClientTLS)
+	str(line, "gateway.sql.client_connection_id", s.TraceID)
+	if !s.TokenExpires.IsZero() {
+		line.Time("gateway.token.expires", s.TokenExpires.UTC())
+	}
+	set(line, "gateway.sql.mars", s.MARS)
+	set(line, "gateway.sql.read_only", s.ReadOnly)
+	set(line, "gateway.sql.token_renewed", s.Renewed)
+	if s.SPID != 0 {
+		line.Uint16("gateway.sql.spid", s.SPID)
+	}
+	if len(s.Route) > 0 {
+		line.Str("gateway.sql.via", strings.Join(s.Route, " "))
+	}
+	for _, phase := range loginPhases() {
+		took, ok := s.Phases[phase]
+		switch {
+		case !ok:
+		case phase == "token":
+			line.Dur("gateway.token_ms", took)
+		default:
+			line.Dur("gateway.sql."+phase+"_ms", took)
+		}
+	}
 }
 
 // loginPhases are the keys of [Session.Phases], in the order of a login.

@@ -92,26 +92,15 @@ func (t *Trail) Record(e *Event) {
 		return
 	}
 	line := t.lines.Log().Str("kind", "audit").Str("time", e.Start.UTC().Format(trailTime)).
-		Str("request_id", e.RequestID).Str("door", string(e.Door)).
-		Str("method", short(e.Method)).Str("host", visible(short(e.Host))).Str("remote", e.Remote).Int("status", e.Status)
-	str(line, "trace_id", e.TraceID)
-	str(line, "caller", e.Caller)
-	str(line, "caller_how", e.CallerHow)
-	str(line, "route", e.Route)
-	if e.Rule != 0 {
-		line.Int("rule", e.Rule)
-	}
-	str(line, "path_template", e.Template)
-	str(line, "would_deny", e.WouldDeny)
-	str(line, "code", e.Code)
-	str(line, "credential", e.Credential)
-	str(line, "tenant", e.Tenant)
-	str(line, "token_source", e.TokenSource)
-	str(line, "token_id", e.TokenID)
-	str(line, "upstream_request_id", short(e.UpstreamRequest))
-	str(line, "retry", string(e.Retry))
-	line.Dur("duration_ms", e.Duration).Dur("upstream_ms", e.Upstream).Dur("token_ms", e.TokenWait).
-		Int64("bytes_in", e.BytesIn).Int64("bytes_out", e.BytesOut).Send()
+		Str("gateway.request_id", e.RequestID).Str("gateway.door", string(e.Door)).Str("http.request.method", short(e.Method))
+	place(line, "server", visible(short(e.Host)))
+	place(line, "client", e.Remote)
+	line.Int("http.response.status_code", e.Status)
+	e.decision(line)
+	str(line, "gateway.token.id", e.TokenID)
+	str(line, "gateway.upstream_request_id", short(e.UpstreamRequest))
+	e.measures(line)
+	line.Send()
 }
 
 // Close writes what waits and ends the trail. It gives up on a destination that
@@ -210,7 +199,7 @@ func (t *Trail) tell() {
 func (t *Trail) speak() {
 	if n := t.lost.Swap(0); n > 0 {
 		why := t.cause.Load()
-		t.cfg.Log.Error("audit records were lost", "records", n, "cause", why.cause, "remedy", why.remedy)
+		t.cfg.Log.Error("audit records were lost", "gateway.audit.lost", n, "cause", why.cause, "remedy", why.remedy)
 	}
 }
 

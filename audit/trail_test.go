@@ -99,11 +99,11 @@ func TestRecordTellsWhoDidWhatAndHowItEnded(t *testing.T) {
 		t.Fatalf("%d records of 2 calls: %q", len(lines), lines)
 	}
 	want := map[string]any{
-		"kind": "audit", "time": "2026-11-25T09:00:00.005Z", "request_id": "r1", "trace_id": "4bf9", "door": "reverse",
-		"caller": "reports-job", "caller_how": "api_key", "route": "graph", "rule": 14.0, "would_deny": "no rule allows it",
-		"method": "GET", "host": "graph.microsoft.com:443", "remote": "127.0.0.1:5", "path_template": "/v1.0/users/{id}",
-		"tenant": "contoso.onmicrosoft.com", "credential": "default", "status": 200.0, "duration_ms": 12.0, "upstream_ms": 10.0, "token_ms": 0.0,
-		"bytes_in": 0.0, "bytes_out": 7.0, "token_source": "cache", "token_id": "uti-1", "upstream_request_id": "up-1", "retry": "recovered",
+		"kind": "audit", "time": "2026-11-25T09:00:00.005Z", "gateway.request_id": "r1", "trace_id": "4bf9", "gateway.door": "reverse",
+		"gateway.caller": "reports-job", "gateway.caller_how": "api_key", "gateway.route": "graph", "gateway.rule": 14.0, "gateway.would_deny": "no rule allows it",
+		"http.request.method": "GET", "server.address": "graph.microsoft.com", "server.port": 443.0, "client.address": "127.0.0.1", "client.port": 5.0, "http.route": "/v1.0/users/{id}",
+		"gateway.tenant": "contoso.onmicrosoft.com", "gateway.credential": "default", "http.response.status_code": 200.0, "gateway.duration_ms": 12.0, "gateway.upstream_ms": 10.0, "gateway.token_ms": 0.0,
+		"http.request.body.size": 0.0, "http.response.body.size": 7.0, "gateway.token.source": "cache", "gateway.token.id": "uti-1", "gateway.upstream_request_id": "up-1", "gateway.retry": "recovered",
 	}
 	got := decode(t, lines[0])
 	for k, v := range want {
@@ -116,7 +116,7 @@ func TestRecordTellsWhoDidWhatAndHowItEnded(t *testing.T) {
 			t.Errorf("%s = %v is nowhere documented", k, got[k])
 		}
 	}
-	if got := decode(t, lines[1]); got["code"] != "caller_unknown" || got["status"] != 407.0 {
+	if got := decode(t, lines[1]); got["error.type"] != "caller_unknown" || got["http.response.status_code"] != 407.0 {
 		t.Errorf("a refused call left %v", got)
 	}
 }
@@ -215,7 +215,7 @@ func TestLineThatWasCutShortSpoilsNoOther(t *testing.T) {
 	}
 	// Once at the first loss, and once in the end of what was lost since, if the
 	// writer was not through by then.
-	told := strings.Count(strings.Join(lines, ""), "records1") + 2*strings.Count(strings.Join(lines, ""), "records2")
+	told := strings.Count(strings.Join(lines, ""), "lost1") + 2*strings.Count(strings.Join(lines, ""), "lost2")
 	for _, line := range lines {
 		if len(lines) > 2 || told != 2 || !strings.Contains(line, "no space left") || !strings.Contains(line, "room") {
 			t.Errorf("the log was told %q", lines)
@@ -349,5 +349,5 @@ func ExampleTrail() {
 	trail := audit.NewTrail(audit.TrailConfig{Out: os.Stdout, Log: log, Lost: func(int) {}})
 	trail.Record(&audit.Event{RequestID: "r1", Door: audit.Forward, Method: "GET", Host: "example.com:443", Status: 403, Code: "egress_denied"})
 	trail.Close()
-	// Output: {"kind":"audit","time":"0001-01-01T00:00:00.000Z","request_id":"r1","door":"forward","method":"GET","host":"example.com:443","remote":"","status":403,"code":"egress_denied","duration_ms":0,"upstream_ms":0,"token_ms":0,"bytes_in":0,"bytes_out":0}
+	// Output: {"kind":"audit","time":"0001-01-01T00:00:00.000Z","gateway.request_id":"r1","gateway.door":"forward","http.request.method":"GET","server.address":"example.com","server.port":443,"http.response.status_code":403,"error.type":"egress_denied","gateway.duration_ms":0,"gateway.upstream_ms":0,"gateway.token_ms":0,"http.request.body.size":0,"http.response.body.size":0}
 }

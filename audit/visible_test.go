@@ -31,7 +31,10 @@ func TestNoLineHoldsWhatATerminalWouldObey(t *testing.T) {
 		trail.Record(e)
 		trail.Close()
 		for where, line := range map[string]string{"log": log.String(), "audit": strings.Join(kept.lines(), "")} {
-			var got struct{ Host, Path string }
+			got := struct {
+				Host string `json:"server.address"`
+				Path string `json:"url.path"`
+			}{}
 			if err := json.Unmarshal([]byte(line), &got); err != nil {
 				t.Fatalf("%s: %v", where, err)
 			}

@@ -142,7 +142,7 @@ func (m *manager) build(issuer certmagic.ACMEIssuer, responder net.Listener) {
 	m.responder = newResponder(m.cfg.Domains, acme)
 	m.running.Go(func() {
 		if err := m.responder.Serve(responder); !errors.Is(err, http.ErrServerClosed) {
-			m.log("error", "the listener for HTTP-01 challenges ended", "address", responder.Addr().String(), "cause", err.Error())
+			m.log("error", "the listener for HTTP-01 challenges ended", "gateway.listen", responder.Addr().String(), "cause", err.Error())
 		}
 	})
 }
@@ -205,17 +205,17 @@ func (m *manager) first(ctx context.Context, domain string) error {
 	if m.load(ctx, domain) == nil && time.Now().Before(m.newest(domain).NotAfter) {
 		return nil
 	}
-	m.log("info", "there is no valid certificate in storage; one is being obtained", "domain", domain, "directory", m.directory())
+	m.log("info", "there is no valid certificate in storage; one is being obtained", "gateway.certificate.domain", domain, "gateway.acme.directory", m.directory())
 	for pause, failed := firstPause, 0; ; pause, failed = pause*2, failed+1 {
 		err := m.attempt(ctx, domain, failed)
 		if err == nil {
-			m.log("info", "a certificate was obtained", "domain", domain, "expires", day(m.newest(domain).NotAfter))
+			m.log("info", "a certificate was obtained", "gateway.certificate.domain", domain, "gateway.certificate.expires", day(m.newest(domain).NotAfter))
 			return nil
 		}
 		if end, ok := ctx.Deadline(); ctx.Err() != nil || ok && time.Until(end) < pause {
 			return fmt.Errorf("listen.tls.acme: no certificate for %s from %s: %w; %s", domain, m.directory(), err, m.remedy())
 		}
-		m.log("warn", "no certificate yet", "domain", domain, "cause", err.Error(), "retry_in", pause.String(), "remedy", m.remedy())
+		m.log("warn", "no certificate yet", "gateway.certificate.domain", domain, "cause", err.Error(), "gateway.acme.retry_in", pause.String(), "remedy", m.remedy())
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -378,15 +378,15 @@ func (m *manager) renewOne(domain string) {
 	if err == nil {
 		delete(m.failures, domain)
 		delete(m.next, domain)
-		m.log("info", "the certificate was renewed", "domain", domain, "expires", day(m.newest(domain).NotAfter))
+		m.log("info", "the certificate was renewed", "gateway.certificate.domain", domain, "gateway.certificate.expires", day(m.newest(domain).NotAfter))
 		return
 	}
 	m.failures[domain]++
 	pause := m.interval() * time.Duration(min(1<<min(m.failures[domain]-1, 8), maxBackoff))
 	m.next[domain] = time.Now().Add(pause)
-	m.log("error", "the certificate was not renewed; the old one goes on", "domain", domain, "expires", day(old),
-		"directory", m.directory(), "cause", err.Error(), "attempts", strconv.Itoa(m.failures[domain]),
-		"retry_in", pause.String(), "remedy", m.remedy())
+	m.log("error", "the certificate was not renewed; the old one goes on", "gateway.certificate.domain", domain, "gateway.certificate.expires", day(old),
+		"gateway.acme.directory", m.directory(), "cause", err.Error(), "gateway.acme.attempts", strconv.Itoa(m.failures[domain]),
+		"gateway.acme.retry_in", pause.String(), "remedy", m.remedy())
 }
 
 // certificate is the GetCertificate of ordinary handshakes.

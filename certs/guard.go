@@ -78,7 +78,7 @@ func (k *Keeper) guard(next http.Handler) http.Handler {
 			return
 		}
 		if err := k.stillGood(r.TLS, o.trust, time.Now()); err != nil {
-			k.cfg.Log("warn", "a call came over a connection whose client certificate is no longer good", "remote", r.RemoteAddr, "cause", err.Error())
+			k.cfg.Log("warn", "a call came over a connection whose client certificate is no longer good", "client.address", r.RemoteAddr, "cause", err.Error())
 			bare := *r.TLS
 			bare.PeerCertificates, bare.VerifiedChains = nil, nil
 			w, r = lastAnswer{w}, r.WithContext(r.Context())
@@ -152,7 +152,7 @@ func (h *handshakes) Write(line []byte) (int, error) {
 	switch {
 	case failed && (strings.Contains(cause, "client certificate: ") || strings.HasPrefix(cause, "tls: failed to verify certificate")):
 		if silent, ok := h.turn(time.Now()); ok {
-			h.tell("warn", "a client certificate was refused", "remote", remote, "cause", cause, "untold", silent)
+			h.tell("warn", "a client certificate was refused", "client.address", remote, "cause", cause, "gateway.untold", silent)
 		}
 	case h.next != nil:
 		h.next.Print(text)

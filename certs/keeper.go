@@ -172,8 +172,8 @@ func (k *Keeper) readPair() error {
 		return nil
 	}
 	if left := time.Until(pair.Leaf.NotAfter); left < min(soon, pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore)/5) {
-		k.cfg.Log("warn", "the certificate of the proxy port ends soon", "file", k.cfg.CertificateFile,
-			"expires", pair.Leaf.NotAfter.UTC().Format(time.RFC3339), "remedy", "put a new one in place; it is taken at once")
+		k.cfg.Log("warn", "the certificate of the proxy port ends soon", "file.path", k.cfg.CertificateFile,
+			"gateway.certificate.expires", pair.Leaf.NotAfter.UTC().Format(time.RFC3339), "remedy", "put a new one in place; it is taken at once")
 	}
 	k.pair.Store(pair)
 	return nil
@@ -189,8 +189,8 @@ func (k *Keeper) readTrust() error {
 		return nil
 	}
 	for _, name := range t.unlisted() {
-		k.cfg.Log("warn", "no revocation list of a client CA: callers with its certificates are refused", "ca", name,
-			"file", k.cfg.ClientCRLFile, "remedy", "add the CA's list to client_crl_file, or take the CA out of client_ca_file")
+		k.cfg.Log("warn", "no revocation list of a client CA: callers with its certificates are refused", "gateway.certificate.ca", name,
+			"file.path", k.cfg.ClientCRLFile, "remedy", "add the CA's list to client_crl_file, or take the CA out of client_ca_file")
 	}
 	k.trust.Store(t)
 	return nil

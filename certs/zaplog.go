@@ -40,12 +40,12 @@ func (f forwarder) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, field := range slices.Concat(f.fields, fields) {
 		field.AddTo(values)
 	}
-	kv := []any{"logger", "acme"}
+	kv := []any{"gateway.logger", "acme"}
 	if e.LoggerName != "" {
 		kv[1] = "acme." + e.LoggerName
 	}
 	for _, name := range slices.Sorted(maps.Keys(values.Fields)) {
-		kv = append(kv, name, values.Fields[name])
+		kv = append(kv, "gateway.acme."+name, values.Fields[name])
 	}
 	f.log(levelOf(e.Level), e.Message, kv...)
 	return nil

@@ -91,7 +91,7 @@ func recordsIn(t *testing.T, files []string) int {
 		for line := range strings.Lines(string(b)) {
 			var r struct {
 				Kind string `json:"kind"`
-				ID   string `json:"request_id"`
+				ID   string `json:"gateway.request_id"`
 			}
 			if err := json.Unmarshal([]byte(line), &r); err != nil || r.Kind != "audit" || seen[r.ID] || !strings.HasSuffix(line, "\n") {
 				t.Fatalf("%s: %q is no record of its own: %v", path, line, err)

@@ -30,7 +30,7 @@ type recipe struct {
 	words   func(k *kitchen, t *testing.T) []string
 	scripts bool   // run what the section shows in sh, Python and JavaScript
 	caller  string // who is known at the end; "": whoever reaches the port
-	how     string // caller_how in the audit record
+	how     string // gateway.caller_how in the audit record
 	try     func(k *kitchen, t *testing.T)
 }
 
@@ -118,8 +118,8 @@ func follow(t *testing.T, doc string, r recipe) {
 	}
 	known := 0
 	for line := range strings.Lines(records) {
-		if strings.Contains(line, `"kind":"audit"`) && strings.Contains(line, `"status":200`) &&
-			(r.caller == "" || strings.Contains(line, fmt.Sprintf(`"caller":%q,"caller_how":%q`, r.caller, r.how))) {
+		if strings.Contains(line, `"kind":"audit"`) && strings.Contains(line, `"http.response.status_code":200`) &&
+			(r.caller == "" || strings.Contains(line, fmt.Sprintf(`"gateway.caller":%q,"gateway.caller_how":%q`, r.caller, r.how))) {
 			known++
 		}
 	}
@@ -330,7 +330,7 @@ func readsOnly(k *kitchen, t *testing.T) {
 	if a := must(t, k.g.client, request{method: http.MethodPut, url: k.g.url("/graph-write/v1.0/$echo/1"), body: []byte("{}")}); a.status != http.StatusOK {
 		t.Errorf("what mode: report would deny: status %d with %.300s", a.status, a.body)
 	}
-	eventually(t, "the record tells what would be denied", func() bool { return strings.Contains(k.g.stdout.String(), `"would_deny":`) })
+	eventually(t, "the record tells what would be denied", func() bool { return strings.Contains(k.g.stdout.String(), `"gateway.would_deny":`) })
 }
 
 func showsCertificate(k *kitchen, t *testing.T) {

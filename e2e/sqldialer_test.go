@@ -77,7 +77,7 @@ func TestDriversConnectToADoorThatIsASocket(t *testing.T) {
 			if !strings.Contains(out, test.tediousSays) {
 				t.Errorf("tedious prints %s, want %s", tail(out, 2000), test.tediousSays)
 			}
-			if seen := f.g.stdout.String(); !strings.Contains(seen, `"remote":"unix"`) {
+			if seen := f.g.stdout.String(); !strings.Contains(seen, `"client.address":"unix"`) {
 				t.Errorf("the log has no socket: %s", tail(seen, 2000))
 			}
 		})

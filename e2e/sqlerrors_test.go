@@ -122,7 +122,7 @@ func TestDriversShowACallersKey(t *testing.T) {
 				t.Errorf("a client that cannot encrypt: %t, went on in clear text: %t", cannot, clear)
 			}
 			seen := f.g.stdout.String()
-			if strings.Contains(seen, key) || !strings.Contains(seen, `"caller":"reports"`) {
+			if strings.Contains(seen, key) || !strings.Contains(seen, `"gateway.caller":"reports"`) {
 				t.Error("the log lacks the caller, or has its key")
 			}
 			for _, l := range f.far.Logins() {
@@ -142,7 +142,7 @@ func TestAWrongKeyCostsASecondAndIsLogged(t *testing.T) {
 	if took := time.Since(began); err == nil || !strings.HasPrefix(told(err), "18456 ") || took < time.Second {
 		t.Errorf("%v after %s, want 18456 after a second at least", told(err), took)
 	}
-	if seen := f.g.stdout.String(); !strings.Contains(seen, "caller_unknown") || !strings.Contains(seen, `"remote":"127.0.0.1:`) || strings.Contains(seen, "wrong-key") {
+	if seen := f.g.stdout.String(); !strings.Contains(seen, "caller_unknown") || !strings.Contains(seen, `"client.address":"127.0.0.1"`) || strings.Contains(seen, "wrong-key") {
 		t.Errorf("the log has to tell of the address, and not of the key:\n%s", tail(seen, 2000))
 	}
 	if n := len(f.far.Logins()); n != 0 {

@@ -103,9 +103,9 @@ func (f *sqlField) judgeBytes(t *testing.T, sessions float64) {
 	in, out := f.g.metric(t, "gateway_sql_bytes_total", `direction="in"`), f.g.metric(t, "gateway_sql_bytes_total", `direction="out"`)
 	var records, sent, got float64
 	for line := range strings.Lines(f.g.stdout.String()) {
-		if strings.Contains(line, `"kind":"audit"`) && strings.Contains(line, `"bytes_in"`) {
+		if strings.Contains(line, `"kind":"audit"`) && strings.Contains(line, `"gateway.sql.bytes_in"`) {
 			records++
-			sent, got = sent+number(line, "bytes_in"), got+number(line, "bytes_out")
+			sent, got = sent+number(line, "gateway.sql.bytes_in"), got+number(line, "gateway.sql.bytes_out")
 		}
 	}
 	if records != sessions || in != sent || out != got || in == 0 {

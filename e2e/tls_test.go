@@ -229,7 +229,7 @@ func TestRevokedCallerIsNobodyOnItsOpenConnectionToo(t *testing.T) {
 	if a := must(t, open, users); a.status != http.StatusOK {
 		t.Fatalf("with a certificate: status %d: %.300s", a.status, a.body)
 	}
-	eventually(t, "the log names the caller", func() bool { return strings.Contains(g.stdout.String(), `"caller":"billing"`) })
+	eventually(t, "the log names the caller", func() bool { return strings.Contains(g.stdout.String(), `"gateway.caller":"billing"`) })
 	before := w.Graph.Counts().Calls
 	replaceFile(t, filepath.Join(g.dir, "clients.crl"), clients.list(t, 2, 81))
 	var last answer

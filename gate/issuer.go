@@ -278,8 +278,8 @@ func (s *issuer) settle(set *keySet, err error, kid string) {
 func (s *issuer) tell(err error, before, after time.Duration) {
 	switch {
 	case err != nil && before == 0:
-		s.log("the keys of a callers' token issuer cannot be fetched; its tokens are refused once those known are 10 minutes old", "issuer", s.name, "error", err.Error())
+		s.log("the keys of a callers' token issuer cannot be fetched; its tokens are refused once those known are 10 minutes old", "gateway.issuer", s.name, "cause", err.Error())
 	case err == nil && before != 0 && after == 0:
-		s.log("the keys of a callers' token issuer can be fetched again", "issuer", s.name)
+		s.log("the keys of a callers' token issuer can be fetched again", "gateway.issuer", s.name)
 	}
 }

@@ -239,11 +239,12 @@ func (h *Handler) finish(p *passage) {
 	v := recover()
 	if err, ok := v.(error); v != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 		h.defect(p, v)
+		v = http.ErrAbortHandler
 		if p.meter.status == 0 {
 			h.refuse(&p.meter, p, &refusal{code: Internal, detail: "see the gateway's log for this request_id",
 				remedy: "report the log line with its stack"})
+			v = nil // whoever aborts takes the answer back
 		}
-		v = http.ErrAbortHandler
 	}
 	h.leave(p)
 	h.cfg.Recorder.Record(p.end())
@@ -255,7 +256,8 @@ func (h *Handler) finish(p *passage) {
 
 // defect logs a panic of ours, from within the deferred function that met it.
 func (h *Handler) defect(p *passage, v any) {
-	h.cfg.Log.Error("defect", "request_id", p.event.RequestID, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+	h.cfg.Log.Error("defect", "gateway.request_id", p.event.RequestID, "exception.type", fmt.Sprintf("%T", v),
+		"exception.stacktrace", string(debug.Stack()))
 }
 
 // leave gives back what the call held, and bounds what net/http still writes
@@ -315,7 +317,8 @@ func (h *Handler) enter(p *passage, r *http.Request) (http.Handler, *refusal) {
 }
 
 func starting() *refusal {
-	return &refusal{code: TokenUnavailable, detail: "the gateway is starting", retryAfter: time.Second}
+	return &refusal{code: TokenUnavailable, detail: "the gateway is starting", retryAfter: time.Second,
+		remedy: "call again after Retry-After; GET /readyz at the admin port tells when it is ready"}
 }
 
 // ready is the rest of enter: the way is known.

@@ -257,7 +257,8 @@ func (h *Handler) explainHandshake(t *tunnel, err error) *refusal {
 	case !isAlert && t.shown.Load() && alert.Ended(err):
 		return t.distrusted("the client closed the tunnel when it saw the certificate, as clients do that do not trust the gateway's CA")
 	case errors.Is(err, context.DeadlineExceeded):
-		return &refusal{code: SlowRequest, cause: "the TLS handshake in the tunnel took longer than " + firstByteWait.String()}
+		return &refusal{code: SlowRequest, cause: "the TLS handshake in the tunnel took longer than " + firstByteWait.String(),
+			remedy: "see whether the client hangs, or the network between it and the gateway drops packets"}
 	}
 	return &refusal{code: BadRequest, cause: cause, remedy: "see whether the client speaks TLS 1.2 or 1.3; gateway doctor, run where the client runs, tells more"}
 }
@@ -269,8 +270,8 @@ const trustRemedy = "have the client trust the gateway's CA, which gateway ca ex
 // like one: its user sees an error of TLS, or none at all.
 func (t *tunnel) distrusted(cause string) *refusal {
 	if t.h.inner.mayWarn(t.asked.Host) {
-		t.h.cfg.Log.Warn("a client does not trust the gateway's CA", "host", t.asked.String(), "remote", t.event.Remote,
-			"caller", t.event.Caller, "cause", cause, "remedy", trustRemedy)
+		t.h.cfg.Log.Warn("a client does not trust the gateway's CA", "server.address", t.asked.String(),
+			"client.address", t.event.Remote, "gateway.caller", t.event.Caller, "cause", cause, "remedy", trustRemedy)
 	}
 	return &refusal{cause: cause, remedy: trustRemedy}
 }

@@ -185,7 +185,7 @@ func TestClientThatDoesNotTrustTheCAIsNamed(t *testing.T) {
 					t.Errorf("recorded %+v, want the cause %q", e, tt.cause)
 				}
 			}
-			if said := d.log.String(); strings.Count(said, "does not trust the gateway's CA\"") != 1 || !strings.Contains(said, "NODE_EXTRA_CA_CERTS") || !strings.Contains(said, "example.com:443") {
+			if said := d.log.String(); strings.Count(said, "does not trust the gateway's CA\"") != 1 || !strings.Contains(said, "NODE_EXTRA_CA_CERTS") || !strings.Contains(said, `"server.address":"example.com","server.port":443`) {
 				t.Errorf("the log says %s, want it once", said)
 			}
 		})

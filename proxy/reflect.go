@@ -108,8 +108,8 @@ func (h *Handler) reflected(p *passage) *refusal {
 		remedy: "this endpoint of the upstream echoes what it is sent: do not route it (allow of the route), or have its owner mend it"}
 	p.event.Code, p.event.Cause, p.event.Remedy = string(r.code), r.detail, r.remedy
 	if p.up.notes.due(aboutReflection, time.Now()) {
-		h.cfg.Log.Warn("an upstream sent back the token that it had been sent", "route", p.event.Route,
-			"request_id", p.event.RequestID, "remedy", r.remedy)
+		h.cfg.Log.Warn("an upstream sent back the token that it had been sent", "gateway.route", p.event.Route,
+			"gateway.request_id", p.event.RequestID, "remedy", r.remedy)
 	}
 	return r
 }

@@ -287,7 +287,7 @@ func (t *tunnel) open(p *passage) *refusal {
 		if t.far != nil {
 			_ = t.far.Close()
 		}
-		return &refusal{code: Internal, detail: "the connection cannot be taken over", cause: err.Error()}
+		return &refusal{code: Internal, detail: "the connection cannot be taken over", cause: err.Error(), remedy: "report this with its request_id: it is a defect of the gateway"}
 	}
 	t.Conn = conn
 	// Clients that do not wait for the answer send their hello behind the CONNECT.
@@ -318,9 +318,9 @@ func (h *Handler) connectTarget(r *http.Request) (routes.Authority, *refusal) {
 	}
 	switch {
 	case len(r.RequestURI) > maxTarget:
-		return routes.Authority{}, &refusal{code: URITooLong, detail: "the target may have 32 KiB"}
+		return routes.Authority{}, &refusal{code: URITooLong, detail: "the target may have 32 KiB", remedy: longTarget}
 	case headerBytes(r.Header) > maxHeader:
-		return routes.Authority{}, &refusal{code: HeadersTooLarge, detail: "the request's fields together may have 64 KiB"}
+		return routes.Authority{}, &refusal{code: HeadersTooLarge, detail: "the request's fields together may have 64 KiB", remedy: largeFields}
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
 		return bad("a CONNECT has no body")
 	}

@@ -211,8 +211,8 @@ func (s *Server) take(d *door, conn net.Conn) {
 	}
 	if bound, ok := d.unfinished.enter(conn, set.seats()); !ok {
 		_ = conn.Close()
-		d.say(s.cfg.Log, "connections are closed: too many have not finished their login", "unfinished", bound,
-			"remote", remoteOf(conn), "remedy", "see who opens them; raise max_connections of the door if they are welcome")
+		d.say(s.cfg.Log, "connections are closed: too many have not finished their login", "gateway.sql.unfinished", bound,
+			"client.address", remoteOf(conn), "remedy", "see who opens them; raise max_connections of the door if they are welcome")
 		return
 	}
 	ss, ctx := newSession(s, d, conn)
@@ -236,5 +236,5 @@ func (d *door) say(log Log, msg string, kv ...any) {
 	if set := d.set.Load(); set != nil {
 		name = set.sql.Name
 	}
-	log.Warn(msg, append([]any{"name", name, "door", "sql"}, kv...)...)
+	log.Warn(msg, append([]any{"gateway.sql.name", name, "gateway.door", "sql"}, kv...)...)
 }

@@ -315,8 +315,8 @@ func (ss *session) relogged(result string, err error) {
 		if err != nil {
 			cause = printable(err.Error(), maxCause)
 		}
-		ss.srv.cfg.Log.Warn("a session could not log in again", "door", "sql", "name", ss.record.Name, "session", ss.record.ID,
-			"result", result, "cause", cmp.Or(cause, "the new session differs from the old one"))
+		ss.srv.cfg.Log.Warn("a session could not log in again", "gateway.door", "sql", "gateway.sql.name", ss.record.Name,
+			"gateway.sql.session", ss.record.ID, "gateway.sql.result", result, "cause", cmp.Or(cause, "the new session differs from the old one"))
 	}
 	ss.srv.cfg.Counted("relogin", result)
 }

@@ -137,7 +137,7 @@ func (ss *session) accept(ctx context.Context, set *setting) bool {
 		return true
 	case ss.why.Load() != nil:
 	case errors.Is(err, errSilent):
-		ss.srv.cfg.Log.Debug("client left without a byte", "door", "sql", "name", ss.record.Name, "remote", ss.record.Remote)
+		ss.srv.cfg.Log.Debug("client left without a byte", "gateway.door", "sql", "gateway.sql.name", ss.record.Name, "client.address", ss.record.Remote)
 	case errors.As(err, &told):
 		ss.record.Number = told.number
 		ss.tell(audit.LoginUnsupported, told.message)
@@ -216,7 +216,8 @@ func (ss *session) contain() {
 		return
 	}
 	cause := panicText(v)
-	ss.srv.cfg.Log.Error("a session panicked", "door", "sql", "session", ss.record.ID, "name", ss.record.Name, "cause", cause, "stack", string(debug.Stack()))
+	ss.srv.cfg.Log.Error("a session panicked", "gateway.door", "sql", "gateway.sql.session", ss.record.ID, "gateway.sql.name", ss.record.Name,
+		"cause", cause, "exception.stacktrace", string(debug.Stack()))
 	if ss.told {
 		if ss.record.Result == audit.LoginSuccess {
 			ss.end("a defect of the gateway: "+cause, stats{})

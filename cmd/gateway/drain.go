@@ -67,7 +67,7 @@ func (g *gateway) run(ctx context.Context, o orders) error {
 // those under way. The proxy goes first, so that readiness can be asked until
 // the end.
 func (g *gateway) drain(delay time.Duration) error {
-	g.log.Info("draining", "delay", delay.String(), "timeout", g.patience.String())
+	g.log.Info("draining", "gateway.drain.delay", delay.String(), "gateway.drain.timeout", g.patience.String())
 	g.draining.Store(true)
 	g.manager.stopping()
 	g.handler.Drain()
@@ -97,8 +97,8 @@ func (g *gateway) drainProxy(ctx context.Context) error {
 	<-tunnels
 	cut := left.cut(g.patience)
 	if cut != nil {
-		g.log.Warn("calls were cut off", "calls", left.Calls, "streams", left.Streams, "tunnels", left.Tunnels, "connections", left.Connections,
-			"after", g.patience.String(), "remedy", "none if these were streams or tunnels that pass through; else see in the log which upstream is slow")
+		g.log.Warn("calls were cut off", "gateway.drain.calls", left.Calls, "gateway.drain.streams", left.Streams,
+			"gateway.drain.tunnels", left.Tunnels, "gateway.drain.connections", left.Connections, "gateway.drain.timeout", g.patience.String(), "remedy", "none if these were streams or tunnels that pass through; else see in the log which upstream is slow")
 	}
 	if err != nil || cut != nil {
 		_ = srv.Close()

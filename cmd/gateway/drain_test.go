@@ -161,7 +161,7 @@ func TestDrainCutsWhatDoesNotEndAndSaysSo(t *testing.T) {
 	if err := <-answer; err == nil {
 		t.Error("a call that was cut off ended well")
 	}
-	if s := out.String(); !strings.Contains(s, `"message":"calls were cut off"`) || !strings.Contains(s, `"calls":1`) {
+	if s := out.String(); !strings.Contains(s, `"message":"calls were cut off"`) || !strings.Contains(s, `"gateway.drain.calls":1`) {
 		t.Errorf("the log says %s, want how many calls were cut", s)
 	}
 }

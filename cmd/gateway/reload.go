@@ -45,7 +45,7 @@ func (e *engine) Reload() admin.Reloaded {
 		e.metrics.Reloaded(false)
 		e.broken.Store(true)
 		e.memory.read(admin.Reading{Error: err.Error()})
-		e.log.Error("routes.yaml was not taken; the table before it stays in force", "mistakes", err.Error())
+		e.log.Error("routes.yaml was not taken; the table before it stays in force", "gateway.config.mistakes", err.Error())
 		return admin.Reloaded{Routes: len(before.Routes), SQL: len(before.SQL), Mistakes: err.Error()}
 	}
 	if e.follow != nil {
@@ -70,7 +70,7 @@ func (e *engine) Reload() admin.Reloaded {
 	e.metrics.Reloaded(true)
 	e.memory.read(admin.Reading{OK: true, Warnings: taken.Warnings})
 	e.broken.Store(false)
-	e.log.Info("routes.yaml is in force", "routes", len(table.Routes), "sql_doors", len(table.SQL))
+	e.log.Info("routes.yaml is in force", "gateway.config.routes", len(table.Routes), "gateway.config.sql_doors", len(table.SQL))
 	e.warm()
 	return taken
 }

@@ -307,7 +307,7 @@ func (g *gateway) drainSQL(ctx context.Context) error {
 	if g.sql.server.Drain(ctx) == nil {
 		return nil
 	}
-	g.log.Warn("SQL sessions were cut off", "after", g.patience.String(),
+	g.log.Warn("SQL sessions were cut off", "gateway.drain.timeout", g.patience.String(),
 		"remedy", "none if their clients keep connections without ever resetting or resting them; else see which statements take so long")
 	return fmt.Errorf("SQL sessions were still under way after %s and were cut off", g.patience)
 }

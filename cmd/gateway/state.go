@@ -21,15 +21,15 @@ func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Dur
 		e.metrics.TokenRequest(k.Credential, "success", took)
 		e.proven.Store(k.Credential, true)
 		e.usage.Held(k, t)
-		e.log.Debug("token acquired", "credential", k.Credential, "scope", k.Scope, "why", why, "expires", t.Expires)
+		e.log.Debug("token acquired", "gateway.credential", k.Credential, "gateway.scope", k.Scope, "gateway.token.why", why, "gateway.token.expires", t.Expires)
 		e.remarkRoles(k, t, why)
 		return
 	}
 	if errors.Is(err, context.Canceled) { // nobody waits any more: a quick program of exec has ended
-		e.log.Debug("token not waited for", "credential", k.Credential, "scope", k.Scope, "why", why)
+		e.log.Debug("token not waited for", "gateway.credential", k.Credential, "gateway.scope", k.Scope, "gateway.token.why", why)
 		return
 	}
-	result, fields := "unavailable", []any{"credential", k.Credential, "scope", k.Scope, "why", why}
+	result, fields := "unavailable", []any{"gateway.credential", k.Credential, "gateway.scope", k.Scope, "gateway.token.why", why}
 	var answer *authority.Error
 	if errors.As(err, &answer) {
 		switch {
@@ -38,13 +38,13 @@ func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Dur
 		case answer.Nature == tokens.Throttled:
 			result = "throttled"
 		}
-		fields = append(fields, "correlation_id", answer.CorrelationID, "trace_id", answer.TraceID)
+		fields = append(fields, "gateway.entra.correlation_id", answer.CorrelationID, "gateway.entra.trace_id", answer.TraceID)
 	}
 	told := authority.Explain(err)
 	fields = append(fields, "cause", told.Cause, "remedy", told.Remedy)
 	var panicked *tokens.Panicked
 	if errors.As(err, &panicked) {
-		fields = append(fields, "stack", string(panicked.Stack))
+		fields = append(fields, "exception.stacktrace", string(panicked.Stack))
 	}
 	e.metrics.TokenRequest(k.Credential, result, took)
 	e.log.Error("no token", fields...)
@@ -58,7 +58,7 @@ func (e *engine) remarkRoles(k tokens.Key, t tokens.Token, why string) {
 		return
 	}
 	if remark := roleRemark(e.gate.Load().Table().Credential(k.Credential), t); remark != "" {
-		e.log.Warn(remark, "credential", k.Credential, "scope", k.Scope)
+		e.log.Warn(remark, "gateway.credential", k.Credential, "gateway.scope", k.Scope)
 	}
 }
 
@@ -127,6 +127,6 @@ func (e *engine) Purge(s admin.Selection) admin.Purged {
 	}
 	n := e.store.Purge(func(k tokens.Key) bool { return of(k) && (s.Scope == "" || k.Scope == s.Scope) })
 	n += e.handler.Purge(of) // those of registries, whatever they were exchanged from
-	e.log.Info("tokens purged", "tokens", n, "credential", s.Credential, "tenant", s.Tenant, "scope", s.Scope)
+	e.log.Info("tokens purged", "gateway.purged", n, "gateway.credential", s.Credential, "gateway.tenant", s.Tenant, "gateway.scope", s.Scope)
 	return admin.Purged{Tokens: n}
 }
