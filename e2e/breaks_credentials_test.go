@@ -31,12 +31,14 @@ type identity struct {
 // breaker is the set-up that a scene of credentials is made of.
 type breaker struct {
 	*scene
-	t     *testing.T
-	world *sandbox.World
-	dir   string
-	files map[string]string
-	ids   []string // names of credentials, in order
-	yaml  map[string]identity
+	t      *testing.T
+	world  *sandbox.World
+	dir    string
+	files  map[string]string
+	ids    []string // names of credentials, in order
+	yaml   map[string]identity
+	routes []string // further ones, as lines of routes.yaml
+	more   string   // further sections
 }
 
 func newBreaker(t *testing.T, name string) *breaker {
@@ -72,7 +74,7 @@ func (f *breaker) row(b breakage, id identity) {
 
 // usual are the keys of a credential of the world's Entra.
 func (f *breaker) usual(clientID, more string) string {
-	return fmt.Sprintf("tenant_id: %s, client_id: %s, authority_host: %q, %s", sandbox.TenantDomain, clientID, f.world.Entra.URL(), more)
+	return fmt.Sprintf("tenant_id: %s, client_id: %s, authority_host: %q, %s", sandbox.TenantID, clientID, f.world.Entra.URL(), more)
 }
 
 // secret is the file of a client secret that holds text.
@@ -97,7 +99,7 @@ func (f *breaker) config() string {
 		}
 		fmt.Fprintf(&b, "  - {name: %s, hosts: [%s.contoso.com], scope: %q, upstream: %q, credential: %s}\n", name, name, scope, f.world.Graph.URL(), name)
 	}
-	return b.String()
+	return b.String() + strings.Join(f.routes, "") + f.more
 }
 
 func (f *breaker) start(env ...string) *scene {

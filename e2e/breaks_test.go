@@ -25,8 +25,12 @@ type breakage struct {
 	tells  []string                               // the command that tells as well, without --config; nil: logs alone
 	exit   int                                    // its code
 	said   string                                 // words that stand in its output for cause; "": those of cause
+	does   string                                 // words that stand there for the remedy; "": the log's own
 	after  func(t *testing.T, s *scene, a answer) // what the remedy changes
 }
+
+// adminAddress in a row's command stands for that of the scene's admin port.
+const adminAddress = "ADMIN"
 
 // scene is a gateway before a world of real servers, and the rows that break it.
 type scene struct {
@@ -52,22 +56,16 @@ type look struct {
 // entry is a line of the log, or an object of the API.
 type entry map[string]any
 
-// logField names the fields of a call's log line as this test calls them.
-func logField(name string) string {
-	return map[string]string{"request_id": "request_id", "code": "code", "cause": "cause", "remark": "remark", "remedy": "remedy"}[name]
-}
-
 func (e entry) text(name string) string {
 	s, _ := e[name].(string)
 	return s
 }
 
 // why is the cause of a refusal, or what there is to remark on an upstream's answer.
-func (e entry) why(name func(string) string) string {
-	return cmp.Or(e.text(name("cause")), e.text(name("remark")))
-}
+func (e entry) why() string { return cmp.Or(e.text("cause"), e.text("remark")) }
 
-func itself(name string) string { return name }
+// requestID is the log's name for it.
+func (e entry) requestID() string { return cmp.Or(e.text("gateway.request_id"), e.text("request_id")) }
 
 // logged waits for the log's line that done takes.
 func (s *scene) logged(t testing.TB, what string, done func(entry) bool) entry {
@@ -102,6 +100,9 @@ func (s *scene) tell(t *testing.T, args []string, exit int) string {
 	key := strings.Join(args, " ")
 	if out, ok := s.told[key]; ok {
 		return out
+	}
+	for i, arg := range args {
+		args[i] = strings.ReplaceAll(arg, adminAddress, s.admin)
 	}
 	out, code := s.command(t, args...)
 	s.heard.WriteString(out)
@@ -140,8 +141,8 @@ func (b breakage) run(t *testing.T, s *scene) {
 	} else if a.status != b.status || a.header.Get("Gateway-Error") != "" {
 		t.Fatalf("the app gets %d, Gateway-Error %q: %.300s; want the upstream's %d", a.status, a.header.Get("Gateway-Error"), a.body, b.status)
 	}
-	line := s.logged(t, "the call", func(e entry) bool { return e.text(logField("request_id")) == id && e["message"] == "call" })
-	why, remedy := line.why(logField), line.text(logField("remedy"))
+	line := s.logged(t, "the call", func(e entry) bool { return e.requestID() == id && e["message"] == "call" })
+	why, remedy := line.why(), line.text("remedy")
 	wants(t, "the log's cause", why, b.cause)
 	wants(t, "the log's remedy", remedy, b.remedy)
 	t.Logf("why  %s\ndo   %s", why, remedy)
@@ -170,7 +171,7 @@ func (b breakage) remembered(t *testing.T, s *scene, id, why, remedy string) {
 		if c.text("request_id") != id {
 			continue
 		}
-		if got := c.why(itself); got != why || c.text("remedy") != remedy || c.text("code") != b.code {
+		if got := c.why(); got != why || c.text("remedy") != remedy || c.text("code") != b.code {
 			t.Errorf("/api/requests says %q, %q, %q; the log %q, %q, %q", c.text("code"), got, c.text("remedy"), b.code, why, remedy)
 		}
 		return
@@ -190,7 +191,7 @@ func (s *scene) looksAtCommands(t *testing.T, b breakage, why, remedy string) {
 	if b.tells == nil {
 		return
 	}
-	wants(t, "gateway "+b.tells[0], s.tell(t, b.tells, b.exit), cmp.Or(b.said, b.cause), remedy)
+	wants(t, "gateway "+b.tells[0], s.tell(t, b.tells, b.exit), cmp.Or(b.said, b.cause), cmp.Or(b.does, remedy))
 }
 
 // hunt looks for what nobody may be shown in all that was said.
@@ -234,7 +235,7 @@ func lookAtPages(t *testing.T, scenes []*scene) {
 // TestWaysToBreakIt is a table of what goes wrong in the field. For each row
 // the log, the page and the operator's command name cause and next step.
 func TestWaysToBreakIt(t *testing.T) {
-	scenes := []*scene{brokenCredentials(t), brokenEndpoints(t)}
+	scenes := []*scene{brokenCredentials(t), brokenEndpoints(t), brokenCalls(t), brokenUpstreams(t), brokenHop(t), deadHop(t)}
 	rows := 0
 	for _, s := range scenes {
 		rows += len(s.rows)
@@ -244,6 +245,13 @@ func TestWaysToBreakIt(t *testing.T) {
 			}
 		})
 	}
+	states, ailments := ailingStates(t)
+	rows += len(ailments)
+	for _, a := range ailments {
+		t.Run("states/"+a.name, func(t *testing.T) { a.run(t, states) })
+		states.told = map[string]string{}
+	}
+	scenes = append(scenes, states)
 	t.Run("page", func(t *testing.T) { lookAtPages(t, scenes) })
 	for _, s := range scenes {
 		s.hunt(t)

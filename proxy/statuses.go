@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/authority"
+	"github.com/seed-13b04e61/gateway/certs/alert"
 	"github.com/seed-13b04e61/gateway/egress"
 	"github.com/seed-13b04e61/gateway/gate"
 )
@@ -154,10 +155,13 @@ func upstreamPeer() egress.Peer {
 	return egress.Peer{Name: "the upstream", Of: "the upstream's", Keys: "hosts or upstream of the route", CA: "tls.ca_file of the route", SNI: "tls.server_name"}
 }
 
+// certificateRequired is the alert of RFC 8446 §6.2.
+const certificateRequired = 116
+
 func explainUpstream(err error) *refusal {
 	var hop *egress.ProxyError
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
+	number, sent := alert.Sent(err)
 	t := egress.Explain(err, upstreamPeer())
 	r := &refusal{code: UpstreamUnreachable, detail: t.What, cause: err.Error(), remedy: t.Remedy}
 	switch {
@@ -170,7 +174,10 @@ func explainUpstream(err error) *refusal {
 		}
 	case t.TLS:
 		r.code = UpstreamTLS
-	case errors.As(err, &record), errors.As(err, &alert):
+	case sent && (number == certificateRequired || alert.Doubt(number) != ""):
+		r.code, r.detail = UpstreamTLS, "the upstream wants a client certificate, or another than the route's"
+		r.remedy = "give the route one that the upstream believes: tls.client_certificate_file and tls.client_key_file"
+	case sent, errors.As(err, &record):
 		r.code, r.detail = UpstreamTLS, "the TLS handshake with the upstream failed"
 		r.remedy = "check that the upstream speaks TLS at this port and whether it asks for a client certificate (tls of the route)"
 	case t.What == "":
