@@ -26,7 +26,7 @@ type ailment struct {
 }
 
 // run breaks, looks everywhere, and mends it.
-func (a ailment) run(t *testing.T, s *scene) {
+func (a ailment) run(t *testing.T, s *scene, page *lookout) {
 	config, err := os.ReadFile(s.config)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func (a ailment) run(t *testing.T, s *scene) {
 	if r := must(t, s.client, request{url: s.url("/graph/v1.0/users")}); r.status != http.StatusOK {
 		t.Errorf("calls end with %d meanwhile", r.status)
 	}
-	lookAtPages(t, []*scene{{gateway: s.gateway, looks: []look{{Row: a.name, Where: a.where, Words: []string{a.cause, a.remedy}}}}})
+	page.look(t, s, look{Row: a.name, Where: a.where, Words: []string{a.cause, a.remedy}})
 	if err := os.WriteFile(s.config, config, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -25,11 +25,11 @@ const (
 	maxLinks = 40
 )
 
-// Watcher notices when the content of any of a set of files changes. It
+// Watcher notices when content or permissions of any of a set of files change. It
 // watches directories, those of the paths and of every symbolic link on the
 // way, because a watch on a file goes silent for ever once the file is
 // replaced, as editors and Kubernetes do. Events are hints only: what counts is
-// the SHA-256 of the content.
+// the SHA-256 of content and permissions.
 type Watcher struct {
 	notify func()
 	fs     *fsnotify.Watcher
@@ -194,12 +194,16 @@ func sums(paths []string) map[string][sha256.Size]byte {
 	return out
 }
 
-// sumOf hashes a file; one that cannot be read has the zero sum, so that its
-// vanishing and its coming are changes too.
+// sumOf hashes a file and its permissions, which decide whether it is taken; one
+// that cannot be read has the zero sum, so that its vanishing and its coming are
+// changes too.
 func sumOf(path string) [sha256.Size]byte {
 	b, err := ReadFile(path)
 	if err != nil {
 		return [sha256.Size]byte{}
+	}
+	if info, err := os.Stat(path); err == nil {
+		b = fmt.Appendf(b, "\x00%o", info.Mode().Perm())
 	}
 	return sha256.Sum256(b)
 }

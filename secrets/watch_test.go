@@ -53,6 +53,17 @@ func TestWatcherSeesWhatEditorsAndKubernetesDo(t *testing.T) {
 			t.Error("a write in place went unnoticed")
 		}
 	})
+	t.Run("others may read it now", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "f")
+		write(t, path, "one")
+		changed := watch(t, path)
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if !changed() {
+			t.Error("other permissions went unnoticed")
+		}
+	})
 	t.Run("renamed over, twice", func(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "f")

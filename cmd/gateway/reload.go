@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/seed-13b04e61/gateway/admin"
@@ -52,7 +53,7 @@ func (e *engine) Reload() admin.Reloaded {
 		e.follow(e.watched())
 	}
 	notices := append(e.apply(table), e.keepTrail(table)...)
-	notices = append(notices, doors.commit()...)
+	notices = slices.Concat(notices, doors.commit(), exposed(table))
 	if e.reopened != nil {
 		e.reopened()
 	}

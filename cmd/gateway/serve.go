@@ -197,7 +197,7 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 		return nil, err
 	}
 	g.mayUse = d.mayServe
-	notices = slices.Concat(notices, g.keepTrail(file.Table()), opened)
+	notices = slices.Concat(notices, g.keepTrail(file.Table()), opened, exposed(file.Table()))
 	for _, n := range notices {
 		g.report(n)
 	}
