@@ -313,7 +313,7 @@ func (t *tunnel) fail(r *refusal) {
 	if a, ok := t.h.answers[r.code]; ok {
 		e.Status = a.Status
 	}
-	t.h.cfg.Recorder.Record(&e)
+	t.h.record(&e, t.span)
 }
 
 // inside lets in the calls of tunnels.

@@ -168,6 +168,7 @@ type rigging struct {
 	config   proxy.Config        // beside what every rig has
 	tls      *tls.Config         // of the front, which then speaks HTTP/2 too; nil: plain
 	judge    func(*gate.Gate) proxy.Gate
+	tracer   audit.Tracer // nil: traces are off
 }
 
 const credentials = `
@@ -204,6 +205,9 @@ func (o rigging) newRig(t testing.TB, text string, upstream *httptest.Server) *r
 	cfg.Tokens, cfg.Recorder, cfg.Log = store, g.events, log
 	g.handler = proxy.New(cfg)
 	t.Cleanup(g.handler.Close)
+	if g.tracer != nil {
+		g.handler.Trace(g.tracer)
+	}
 	for _, err := range g.use(t, text, upstream) {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/seed-13b04e61/gateway/certs"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/sandbox"
+	"github.com/seed-13b04e61/gateway/tracing"
 	"github.com/spf13/cobra"
 )
 
@@ -161,7 +162,11 @@ log: {debug_headers: true}
 	if err != nil {
 		return err
 	}
-	sc.gateway, err = start(file, doors{Listen: file.Table().Listen}, log)
+	traces, err := tracing.Read(os.LookupEnv)
+	if err != nil {
+		return fmt.Errorf("refusing to start: %w", err)
+	}
+	sc.gateway, err = start(file, doors{Listen: file.Table().Listen, traces: traces}, log)
 	return err
 }
 
