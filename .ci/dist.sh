@@ -34,7 +34,7 @@ mkdir "$work/dist"
 
 # What every archive has beside the binary.
 mkdir -p "$work/common/completions"
-cp README.md CHANGELOG.md "$work/common/"
+cp -R README.md CHANGELOG.md CONTRIBUTING.md docs deploy "$work/common/" # README's links lead there
 for licence in LICENSE* NOTICE*; do [ ! -f "$licence" ] || cp "$licence" "$work/common/"; done
 sed "1s/.*/.TH GATEWAY 1 $(date -d "@$epoch" +%F) \"gateway $version\" \"User Commands\"/" docs/reference/gateway.1 >"$work/common/gateway.1"
 compile "$work/host"

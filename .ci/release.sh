@@ -47,7 +47,7 @@ tar -xzf "$linux.tar.gz" -C "$dir/out"
 unzip -q "$windows.zip" -d "$dir/out"
 cd "$dir/out"
 for name in "$linux" "$windows"; do
-  for file in README.md CHANGELOG.md gateway.1 completions/gateway.bash completions/_gateway completions/gateway.fish completions/gateway.ps1; do
+  for file in README.md CHANGELOG.md docs/troubleshooting.md deploy/systemd/gateway.service gateway.1 completions/gateway.bash completions/_gateway completions/gateway.fish completions/gateway.ps1; do
     [ -s "$name/$file" ] || fail "$name lacks $file"
   done
 done

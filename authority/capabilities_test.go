@@ -115,7 +115,7 @@ func TestClaimsThatTheEndpointWantsAreAPolicyNobodyCanMeet(t *testing.T) {
 		}
 		d := loaded(t, creds...)
 		got := fails(t, d, creds[0])
-		if got.Failure() != (tokens.Failure{Nature: tokens.Refused}) || !strings.Contains(got.Error(), "only a person could give") || !strings.Contains(got.Remedy, "Conditional Access") {
+		if got.Failure() != (tokens.Failure{Nature: tokens.Refused}) || !strings.Contains(got.Error(), "Conditional Access blocks") || !strings.Contains(got.Remedy, "Conditional Access") {
 			t.Errorf("%s: %s, %+v", code, got.Explain(), got.Failure())
 		}
 		if n := len(s.sent()); n != 1 {

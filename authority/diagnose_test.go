@@ -123,7 +123,7 @@ func TestADiagnosisTellsWhatIsShown(t *testing.T) {
 		"stale":         {stale, []string{"no federated token to show", "expired 1h", "ago"}},
 		"secret's ID":   {guid, []string{"shape of a GUID"}},
 		"not ready":     {unready, []string{"it cannot be shown: client_secret", "put the secret's value into"}},
-		"unknown login": {entra(t, "https://127.0.0.1:1"), []string{"127.0.0.1:1 cannot be asked for the tenant: the connection failed"}},
+		"unknown login": {entra(t, "https://127.0.0.1:1"), []string{"127.0.0.1:1 cannot be asked for the tenant: it refuses the connection"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := *tt.c

@@ -226,7 +226,7 @@ func TestMetadataThatIsNotThereMayYetCome(t *testing.T) {
 	gone.Close()
 	c := issued(t, gone.URL)
 	got := fails(t, loaded(t, c), c)
-	if got.Failure() != (tokens.Failure{}) || !strings.Contains(got.Error(), "its metadata cannot be fetched: the connection failed") || got.Remedy == "" {
+	if got.Failure() != (tokens.Failure{}) || !strings.Contains(got.Error(), "its metadata cannot be fetched: it refuses the connection") || got.Remedy == "" {
 		t.Errorf("nobody there: %s", got.Explain())
 	}
 }

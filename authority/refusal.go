@@ -2,8 +2,6 @@ package authority
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"mime"
@@ -14,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-13b04e61/gateway/egress"
 	"github.com/seed-13b04e61/gateway/tokens"
 )
 
@@ -57,31 +56,31 @@ func (id *identity) unreachable(err error, p proof) *Error {
 		Detail:     clean(err.Error(), p.hidden, detailLimit),
 		cause:      err,
 	}
+	t := egress.Explain(err, id.peer())
 	switch {
 	case errors.Is(err, context.Canceled):
 		e.Hint, e.Remedy = "the request was given up", ""
-	case errors.Is(err, context.DeadlineExceeded):
+	case t.What != "":
+		e.Hint, e.Remedy = t.What, t.Remedy
+	case t.Late:
 		e.Hint = "no answer in time"
-	case untrusted(err):
-		e.Hint = "its TLS certificate is not trusted"
-		e.Remedy = "if a private CA signed it, name that CA's certificate under ca_file of this credential; otherwise find out who answers for " + id.host
-		if id.binding != nil {
-			e.Remedy = "see that " + caFileVariable + " or " + caDataVariable + " names the cluster's CA, and " + sniVariable + " the name in its certificate"
-		}
+	}
+	if t.TLS && id.binding != nil {
+		e.Remedy = "see that " + caFileVariable + " or " + caDataVariable + " names the cluster's CA, and " + sniVariable + " the name in its certificate"
 	}
 	return e
 }
 
-func untrusted(err error) bool {
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return true
+// peer is the token endpoint in words.
+func (id *identity) peer() egress.Peer {
+	p := egress.Peer{Name: "it", Of: "its", Keys: "token_endpoint or issuer of this credential", CA: "ca_file of this credential"}
+	if id.credential.Entra() {
+		p.Keys = "authority_host or cloud of this credential"
 	}
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return true
-	}
-	_, ok := errors.AsType[x509.HostnameError](err)
-	return ok
+	return p
 }
+
+func untrusted(err error) bool { return egress.Explain(err, egress.Peer{}).TLS }
 
 // malformed is a success that holds no usable token. Trying again may help:
 // it is often a proxy or a login page in between.
@@ -141,7 +140,9 @@ func (id *identity) refusal(a answer, m members, p proof) *Error {
 	if m.has("claims") && e.Refused() {
 		// For an application alone there is nobody to step up (entra.md §6.3).
 		e.policy, e.Nature, e.Reach = true, tokens.Refused, tokens.ReachKey
-		e.Hint, e.Remedy = "a policy asks for what only a person could give", first(row.remedy, checkPolicy)
+		if row.remedy != checkPolicy {
+			e.Hint, e.Remedy = "a policy asks for what only a person could give", first(row.remedy, checkPolicy)
+		}
 	}
 	if p.facts != "" && e.Refused() {
 		e.Detail += "\n" + p.facts
@@ -318,4 +319,17 @@ func first(list ...string) string {
 		}
 	}
 	return ""
+}
+
+// ofScope tells whether a refusal is about the one scope that was asked for: its
+// resource, what the application may do there, how it is written. The credential
+// is as good for others as it was.
+func (e *Error) ofScope() bool {
+	switch e.AADSTS {
+	case 70011, 1002012, 28000, 700022, 28002, 28003, 901002, // how it is written
+		500011, 50001, 500014, 90009, 650052, // its resource
+		501051, 50105, 65001, 650056, 650057, 650054, 90094: // the grant
+		return true
+	}
+	return e.Code == "invalid_scope" || e.Code == "invalid_resource" || e.Code == "invalid_target" // RFC 6749 §5.2, RFC 8707 §2
 }

@@ -109,7 +109,7 @@ func TestTheCAFileIsTrustedAlone(t *testing.T) {
 	c := entra(t, "https://other.test") // the certificate is not for this name
 	c.CAFile = file(t, ca)
 	d.Replace([]*routes.Credential{c})
-	if got := fails(t, d, c); got.Refused() || !strings.Contains(got.Error(), "not trusted") {
+	if got := fails(t, d, c); got.Refused() || !strings.Contains(got.Error(), "for another name") {
 		t.Errorf("error = %v, want a certificate for another name refused", got)
 	}
 }

@@ -54,7 +54,8 @@ func (g *Gate) AdmitBatch(ctx context.Context, p Pass, caller *routes.Caller, bo
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(batchBody{b.calls}); err != nil {
-		return nil, &Refusal{Code: BadRequest, Detail: "the batch cannot be written anew", Cause: err.Error()}
+		return nil, &Refusal{Code: BadRequest, Detail: "the batch cannot be written anew", Cause: err.Error(),
+			Remedy: "make the calls one by one"}
 	}
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
@@ -83,7 +84,8 @@ func (b *batch) judge(body []byte) *Refusal {
 		version = graphVersion(path)
 	}
 	if version == "" {
-		return &Refusal{Code: BadRequest, Detail: "this path is no batch endpoint of Microsoft Graph"}
+		return &Refusal{Code: BadRequest, Detail: "this path is no batch endpoint of Microsoft Graph",
+			Remedy: "send batches to /v1.0/$batch or /beta/$batch"}
 	}
 	b.calls = calls
 	for i := range calls {

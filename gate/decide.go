@@ -84,6 +84,7 @@ type decision struct {
 	read     reading
 	named    string         // the tenant as the path has it; not looked at yet
 	template routes.Pattern // that matched
+	trace    trace          // nil unless the decision is to be explained
 }
 
 // reading is a path that was read once for however many routes ask.
@@ -105,6 +106,11 @@ func (d *decision) decide() *Refusal {
 	if refusal := d.find(); refusal != nil {
 		return refusal
 	}
+	return d.judgeFound()
+}
+
+// judgeFound decides a call whose route is found.
+func (d *decision) judgeFound() *Refusal {
 	d.plan = d.gate.plan(d.pass.Route)
 	d.pass.Key, d.pass.SecondKey = d.plan.first, d.plan.second
 	if refusal := d.chooseTenant(); refusal != nil {
@@ -141,11 +147,15 @@ func (d *decision) match() *Refusal {
 	bound := false
 	for r := range d.gate.table.Candidates(d.target.Authority) {
 		if !d.gate.plan(r).admits(d.who) {
+			d.trace.note(r, otherCallers)
 			continue
 		}
 		path, fits, refusal := d.fits(r, d.target.Path)
 		if refusal != nil {
 			return refusal
+		}
+		if !fits {
+			d.trace.note(r, otherPaths)
 		}
 		bound = bound || r.Paths != nil
 		if fits {
@@ -164,6 +174,7 @@ func (d *decision) mounted() *Refusal {
 			Code:   RouteUnknown,
 			Detail: "nothing is mounted at this path",
 			Remedy: "begin the path with the mount of a route; gateway check lists them",
+			ground: Ground{d.gate.table.LineOf("routes"), "no route below is mounted where this path begins"},
 		}
 	}
 	if !d.gate.plan(r).admits(d.who) {
@@ -178,6 +189,8 @@ func (d *decision) mounted() *Refusal {
 			Code:   RouteUnknown,
 			Detail: fmt.Sprintf("route %s is mounted here, and its paths do not hold this one", r.Name),
 			Remedy: fmt.Sprintf("if calls to it should pass, add its path to paths of route %s", r.Name),
+			ground: outside(r),
+			route:  r,
 		}
 	}
 	d.pass = Pass{Route: r, Authority: standsFor(r), Path: path, mounted: true, bound: r.Paths != nil, stripped: before(rest, path)}
@@ -194,7 +207,7 @@ func (d *decision) fits(r *routes.Route, escaped string) (path string, fits bool
 	tenants := d.gate.plan(r).tenants
 	if tenants != nil && tenants.prefix != nil {
 		if _, err := d.read.of(escaped); err != nil {
-			return "", false, ambiguous(err)
+			return "", false, ambiguous(err).by(r, r.Lines.Tenant)
 		}
 		named, rest, ok := tenants.cut(escaped)
 		d.named = named
@@ -210,7 +223,7 @@ func (d *decision) fits(r *routes.Route, escaped string) (path string, fits bool
 	}
 	read, err := d.read.of(path)
 	if err != nil {
-		return "", false, ambiguous(err)
+		return "", false, ambiguous(err).by(r, r.Lines.Paths)
 	}
 	at := slices.IndexFunc(r.Paths, func(p routes.Pattern) bool { return p.Match(read, r.FoldPaths) })
 	if at < 0 {
@@ -225,6 +238,7 @@ func ambiguous(err error) *Refusal {
 		Code:   BadRequest,
 		Detail: err.Error(),
 		Remedy: "write the path plainly: this route's rules judge only what every server reads in one way",
+		ground: Ground{Why: "patterns judge a path of one reading alone, and this one is an " + err.Error()},
 	}
 }
 
@@ -232,10 +246,13 @@ func ambiguous(err error) *Refusal {
 func (d *decision) nowhere() *Refusal {
 	a := d.target.Authority
 	var names []string
+	var first *routes.Route
 	var closed []*routes.Route
 	var unread *Refusal
 	for r := range d.gate.table.Candidates(a) {
-		names = append(names, r.Name)
+		if names = append(names, r.Name); first == nil {
+			first = r
+		}
 		if d.gate.plan(r).admits(d.who) {
 			continue
 		}
@@ -258,6 +275,8 @@ func (d *decision) nowhere() *Refusal {
 			Code:   EgressDenied,
 			Detail: fmt.Sprintf("%s has %s, but no paths there hold this one", among("route", names), a),
 			Remedy: "if calls to it should get a token, add its path to paths of the route",
+			ground: outside(first),
+			route:  first,
 		}
 	}
 	return d.gate.nameless(a)
@@ -267,30 +286,39 @@ func (d *decision) nowhere() *Refusal {
 // alone to read.
 func (d *decision) forbidden(what string, closed []*routes.Route) *Refusal {
 	var reasons []string
-	for _, r := range closed {
-		whom := "named callers"
-		if r.Callers != nil {
-			var names []string
-			for _, c := range r.Callers {
-				names = append(names, c.Name)
-			}
-			whom = among("caller", names)
-		}
-		reasons = append(reasons, fmt.Sprintf("route %s is for %s", r.Name, whom))
-		if len(reasons) == mostNames {
-			break
-		}
-	}
-	caller := "an anonymous caller"
-	if d.target.Caller != nil {
-		caller = "caller " + d.target.Caller.Name
+	for _, r := range closed[:min(len(closed), mostNames)] {
+		reasons = append(reasons, fmt.Sprintf("route %s is for %s", r.Name, whom(r.Callers)))
 	}
 	return &Refusal{
 		Code:   CallerForbidden,
-		Detail: fmt.Sprintf("%s may not be used by %s", what, caller),
+		Detail: fmt.Sprintf("%s may not be used by %s", what, d.caller()),
 		Remedy: "if it should, add it to callers of the route",
 		Cause:  strings.Join(reasons, "; "),
+		ground: Ground{d.gate.closedAt(closed[0].Lines.Callers), reasons[0]},
+		route:  closed[0],
 	}
+}
+
+// caller is who calls, in a message.
+func (d *decision) caller() string { return nameOf(d.target.Caller) }
+
+func nameOf(c *routes.Caller) string {
+	if c == nil {
+		return "an anonymous caller"
+	}
+	return "caller " + c.Name
+}
+
+// whom says for whom a route is that has these callers.
+func whom(callers []*routes.Caller) string {
+	if callers == nil {
+		return "named callers"
+	}
+	var names []string
+	for _, c := range callers {
+		names = append(names, c.Name)
+	}
+	return among("caller", names)
 }
 
 // mostNames bounds a list in a message.

@@ -36,6 +36,9 @@ type Refusal struct {
 	Cause  string
 	// RetryAfter is set where the source of failed proofs is held off.
 	RetryAfter time.Duration
+
+	ground Ground
+	route  *routes.Route // that refused, or came nearest; nil for none
 }
 
 func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Detail }
@@ -69,9 +72,10 @@ type Pass struct {
 	// Route.Second is nil.
 	SecondKey tokens.Key
 
-	mounted  bool   // by the reverse door, so that no other route could have decided
-	bound    bool   // paths decided which route it is, and not the host alone
-	stripped string // that named the tenant, from the beginning of the path
+	mounted  bool     // by the reverse door, so that no other route could have decided
+	bound    bool     // paths decided which route it is, and not the host alone
+	stripped string   // that named the tenant, from the beginning of the path
+	denied   *Refusal // of Denied
 }
 
 // Keys tells which token a credential gets for a scope. One that is a

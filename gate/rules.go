@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,7 +18,7 @@ func (d *decision) judge() *Refusal {
 	}
 	path, err := d.read.of(d.pass.Path)
 	if err != nil {
-		return d.pass.deny(ambiguous(err))
+		return d.pass.deny(ambiguous(err).by(r, cmp.Or(r.Lines.Allow, r.Lines.Paths)))
 	}
 	c := innerCall{method: d.target.Method, query: d.target.Query, path: path}
 	batch, refusal := c.batch()
@@ -41,7 +42,7 @@ func (d *decision) judge() *Refusal {
 		}
 	}
 	if refusal != nil {
-		return d.pass.deny(refusal)
+		return d.pass.deny(refusal.by(r, cmp.Or(r.Lines.Allow, r.Lines.Paths)))
 	}
 	return nil
 }
@@ -52,7 +53,7 @@ func (p *Pass) deny(refusal *Refusal) *Refusal {
 		return refusal
 	}
 	if p.Denied == "" {
-		p.Denied = refusal.Error()
+		p.Denied, p.denied = refusal.Error(), refusal
 	}
 	return nil
 }
@@ -99,11 +100,16 @@ func (c innerCall) allowedBy(r *routes.Route, rules *ruleIndex, matched routes.P
 			return rule.Line, rule.Paths[at.pattern], nil
 		}
 	}
+	otherwise, end := c.otherwise(r), r.Lines.Allow
+	if n := len(r.Allow); n > 0 {
+		end = r.Allow[n-1].Line
+	}
 	return 0, matched, &Refusal{
 		Code:   RuleDenied,
 		Detail: fmt.Sprintf("no rule of route %s allows %s on this path", r.Name, inQuotes(c.method)),
 		Remedy: fmt.Sprintf("if it should, add method and path to allow of the route, line %d of routes.yaml", r.Line),
-		Cause:  c.otherwise(r),
+		Cause:  otherwise,
+		ground: Ground{end, fmt.Sprintf("allow of route %s ends here, and none of its rules holds for %s on this path: %s", r.Name, inQuotes(c.method), otherwise)},
 	}
 }
 

@@ -39,6 +39,14 @@ func (g *Gate) sqlPlans(keys Keys) map[string]*sqlPlan {
 // token. It stamps the event in ctx. The error is a *[Refusal] of code
 // caller_forbidden, also for a door that the table does not have.
 func (g *Gate) SQL(ctx context.Context, d *routes.SQL, caller *routes.Caller) (tokens.Key, error) {
+	key, refusal := g.login(ctx, d, caller)
+	if refusal != nil {
+		return tokens.Key{}, refusal
+	}
+	return key, nil
+}
+
+func (g *Gate) login(ctx context.Context, d *routes.SQL, caller *routes.Caller) (tokens.Key, *Refusal) {
 	event := audit.From(ctx)
 	event.Route, event.Credential = d.Name, d.Credential.Name
 	p := g.sql[d.Name]
@@ -52,23 +60,12 @@ func (g *Gate) SQL(ctx context.Context, d *routes.SQL, caller *routes.Caller) (t
 	if p.admits(g.recognise(caller)) {
 		return p.key, nil
 	}
-	who := "an anonymous caller"
-	if caller != nil {
-		who = "caller " + caller.Name
-	}
-	whom := "named callers"
-	if d.Callers != nil {
-		var names []string
-		for _, c := range d.Callers {
-			names = append(names, c.Name)
-		}
-		whom = among("caller", names)
-	}
 	return tokens.Key{}, &Refusal{
 		Code:   CallerForbidden,
-		Detail: fmt.Sprintf("the door %s may not be used by %s", d.Name, who),
+		Detail: fmt.Sprintf("the door %s may not be used by %s", d.Name, nameOf(caller)),
 		Remedy: "if it should, add it to callers of the door",
-		Cause:  fmt.Sprintf("the door %s is for %s", d.Name, whom),
+		Cause:  fmt.Sprintf("the door %s is for %s", d.Name, whom(d.Callers)),
+		ground: Ground{g.closedAt(d.Lines.Callers), fmt.Sprintf("the door %s is for %s", d.Name, whom(d.Callers))},
 	}
 }
 

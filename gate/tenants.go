@@ -85,7 +85,11 @@ func (d *decision) chooseTenant() *Refusal {
 		return d.tenantDenied("what it names is neither the GUID nor the domain of a tenant", "")
 	}
 	if why := d.mayHave(rules, tenant); why != "" {
-		return d.tenantDenied("the tenant that it names is not among those allowed", fmt.Sprintf("tenant %s: %s", tenant, why))
+		refusal := d.tenantDenied("the tenant that it names is not among those allowed", fmt.Sprintf("tenant %s: %s", tenant, why))
+		if why == notTheCallers {
+			refusal.ground.Line = d.gate.table.Callers[d.who].Line
+		}
+		return refusal
 	}
 	switch {
 	case d.gate.keys == nil, !r.Credential.Entra(), r.Credential.ManagedIdentity != nil, r.Registry:
@@ -135,10 +139,13 @@ func (d *decision) mayHave(rules *tenantRules, tenant string) (why string) {
 	case rules.lists != nil && !slices.ContainsFunc(rules.lists, holds):
 		return "it is not in the route's list"
 	case own != nil && !own.holds(tenant):
-		return "it is not among the caller's tenants"
+		return notTheCallers
 	}
 	return ""
 }
+
+// notTheCallers is the one reason that lies with the caller.
+const notTheCallers = "it is not among the caller's tenants"
 
 func (d *decision) tenantDenied(detail, cause string) *Refusal {
 	return &Refusal{
@@ -146,6 +153,7 @@ func (d *decision) tenantDenied(detail, cause string) *Refusal {
 		Detail: fmt.Sprintf("route %s takes the tenant from the call: %s", d.pass.Route.Name, detail),
 		Remedy: "name one tenant by its GUID or domain, of those that tenant of the route and tenants of the caller allow",
 		Cause:  cause,
+		ground: Ground{d.pass.Route.Lines.Tenant, cmp.Or(cause, detail)},
 	}
 }
 

@@ -39,30 +39,39 @@ func (w Way) String() string {
 // all others it is a host like any. The event's Route is set if the caller has
 // no more than one route there.
 func (g *Gate) Tunnel(ctx context.Context, t Target) (Way, routes.Authority, error) {
+	way, at, _, refusal := g.tunnel(ctx, t)
+	if refusal != nil {
+		return 0, at, refusal
+	}
+	return way, at, nil
+}
+
+// tunnel returns the first route by which a tunnel is intercepted too.
+func (g *Gate) tunnel(ctx context.Context, t Target) (Way, routes.Authority, *routes.Route, *Refusal) {
 	event, who := audit.From(ctx), g.recognise(t.Caller)
 	a := secured(t.Authority)
 	if _, named := g.table.Match(a); named {
 		r, n := g.openTo(a, who)
 		if n == 0 {
 			event.Host = t.Authority.String()
-			return 0, t.Authority, g.shut(a, t)
+			return 0, t.Authority, nil, g.shut(a, t)
 		}
 		event.Host = g.plan(r).hostOf(a)
 		if n == 1 {
 			event.Route = r.Name
 		}
-		return Intercepted, a, nil
+		return Intercepted, a, r, nil
 	}
 	event.Host = t.Authority.String()
 	for _, r := range g.logins[t.Authority] {
 		if g.plan(r).admits(who) {
-			return Intercepted, t.Authority, nil
+			return Intercepted, t.Authority, r, nil
 		}
 	}
 	if refusal := g.egress(who, t.Authority); refusal != nil {
-		return 0, t.Authority, refusal
+		return 0, t.Authority, nil, refusal
 	}
-	return Through, t.Authority, nil
+	return Through, t.Authority, nil, nil
 }
 
 // Through returns nil if a call for t.Authority, which no route of the table
@@ -70,8 +79,16 @@ func (g *Gate) Tunnel(ctx context.Context, t Target) (Way, routes.Authority, err
 // [Gate.Admit] for a host that a route does name. t.Authority is as the call
 // named it, so that a plain URL's port is 80. It stamps the event in ctx.
 func (g *Gate) Through(ctx context.Context, t Target) error {
-	audit.From(ctx).Host = t.Authority.String()
 	d := decision{gate: g, target: t, who: g.recognise(t.Caller)}
+	if refusal := d.through(ctx); refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
+func (d *decision) through(ctx context.Context) *Refusal {
+	g, t := d.gate, d.target
+	audit.From(ctx).Host = t.Authority.String()
 	d.target.Authority = secured(t.Authority)
 	if _, named := g.table.Match(d.target.Authority); named {
 		if refusal := d.match(); refusal != nil {
@@ -81,12 +98,11 @@ func (g *Gate) Through(ctx context.Context, t Target) error {
 			Code:   EgressDenied,
 			Detail: fmt.Sprintf("route %s names %s, and routes win over egress", d.pass.Route.Name, d.target.Authority),
 			Remedy: "call it as the route has it, or remove the host from the route",
+			ground: Ground{d.pass.Route.Line, "this route names the host, and routes win over egress"},
+			route:  d.pass.Route,
 		}
 	}
-	if refusal := g.egress(d.who, t.Authority); refusal != nil {
-		return refusal
-	}
-	return nil
+	return g.egress(d.who, t.Authority)
 }
 
 // secured is what a stands for among the routes, whose calls leave by TLS alone.
@@ -134,6 +150,7 @@ func (g *Gate) egress(who ordinal, a routes.Authority) *Refusal {
 			Code:   CallerForbidden,
 			Detail: fmt.Sprintf("%s is passed through for named callers alone", a),
 			Remedy: "name the caller in the section callers",
+			ground: Ground{g.table.LineOf("callers"), "with callers in the file nobody is anonymous"},
 		}
 	}
 	return nil
@@ -141,10 +158,10 @@ func (g *Gate) egress(who ordinal, a routes.Authority) *Refusal {
 
 // nameless refuses a host that no route names.
 func (g *Gate) nameless(a routes.Authority) *Refusal {
-	why := "egress.default is deny"
+	why, line := "egress.default is deny", g.end()
 	switch e := &g.table.Egress; {
 	case e.Passes(a):
-		why = "what is passed through gets no token"
+		why, line = "what is passed through gets no token", g.passedAt(a)
 	case e.Tunnel:
 		why = "egress.default: tunnel is for the ports 443 and 80"
 	}
@@ -153,12 +170,14 @@ func (g *Gate) nameless(a routes.Authority) *Refusal {
 			Code:   EgressDenied,
 			Detail: fmt.Sprintf("no call may reach %s, where clouds tell a machine its secrets", a),
 			Remedy: "if a program looks for a managed identity there, set hand_out: placeholder on the route, and for the program IDENTITY_ENDPOINT=http://<proxy>/.gateway/identity/token and IDENTITY_HEADER=<the caller's key>",
+			ground: Ground{Why: "no line of the file opens the way to a metadata service"},
 		}
 	}
 	return &Refusal{
 		Code:   EgressDenied,
 		Detail: fmt.Sprintf("no route names %s, and %s", a, why),
 		Remedy: fmt.Sprintf("if calls to %s should get a token, add a route with hosts: [%s] to routes.yaml; if they should pass without one, add %q to egress.allow", a.Host, a.Host, a.String()),
+		ground: Ground{line, fmt.Sprintf("no route names %s, and %s", a, why)},
 	}
 }
 

@@ -92,7 +92,7 @@ func (h *Handler) readBatch(p *passage, limit int) ([]byte, *refusal) {
 			if cut := p.in.verdict(); cut != nil {
 				return nil, cut
 			}
-			return nil, &refusal{code: BadRequest, detail: "the request's body broke off", cause: err.Error()}
+			return nil, &refusal{code: BadRequest, detail: "the request's body broke off", cause: err.Error(), remedy: "see whether the client or a proxy before the gateway gave up, and send it again"}
 		}
 	}
 }

@@ -29,11 +29,12 @@ func (h *Handler) door(p *passage, r *http.Request) (gate.Target, *refusal) {
 		return gate.Target{}, &refusal{code: MethodRefused, detail: "CONNECT is taken over HTTP/1.1 alone, and not inside of a tunnel",
 			remedy: "open tunnels by HTTP/1.1, on connections of their own"}
 	case r.Method == http.MethodTrace:
-		return gate.Target{}, &refusal{code: MethodRefused, detail: "TRACE would show the token to the caller"}
+		return gate.Target{}, &refusal{code: MethodRefused, detail: "TRACE would show the token to the caller",
+			remedy: "use another method; what became of a call is on the admin port's page and in gateway logs"}
 	case len(r.RequestURI) > maxTarget:
-		return gate.Target{}, &refusal{code: URITooLong, detail: "path and query together may have 32 KiB"}
+		return gate.Target{}, &refusal{code: URITooLong, detail: "path and query together may have 32 KiB", remedy: longTarget}
 	case headerBytes(r.Header) > maxHeader:
-		return gate.Target{}, &refusal{code: HeadersTooLarge, detail: "the request's fields together may have 64 KiB"}
+		return gate.Target{}, &refusal{code: HeadersTooLarge, detail: "the request's fields together may have 64 KiB", remedy: largeFields}
 	}
 	path, absolute := escapedPath(r.RequestURI)
 	p.event.Path = bounded(path)

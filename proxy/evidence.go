@@ -60,7 +60,8 @@ func (h *Handler) identify(p *passage, r *http.Request) *refusal {
 		return nil
 	}
 	if h.cfg.Identifier == nil {
-		return &refusal{code: gate.CallerUnknown, detail: "no caller can be known", cause: "the table has callers, and nothing here identifies them"}
+		return &refusal{code: gate.CallerUnknown, detail: "no caller can be known", cause: "the table has callers, and nothing here identifies them",
+			remedy: "give proxy.Config an Identifier"}
 	}
 	c, err := h.cfg.Identifier.Identify(p, p.evidence(r))
 	if err != nil {

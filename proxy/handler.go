@@ -248,11 +248,12 @@ func (h *Handler) finish(p *passage) {
 	v := recover()
 	if err, ok := v.(error); v != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 		h.defect(p, v)
+		v = http.ErrAbortHandler
 		if p.meter.status == 0 {
 			h.refuse(&p.meter, p, &refusal{code: Internal, detail: "see the gateway's log for this request_id",
 				remedy: "report the log line with its stack"})
+			v = nil // whoever aborts takes the answer back
 		}
-		v = http.ErrAbortHandler
 	}
 	h.leave(p)
 	h.record(p.end(), p.span)
@@ -333,7 +334,8 @@ func (h *Handler) enter(p *passage, r *http.Request) (http.Handler, *refusal) {
 }
 
 func starting() *refusal {
-	return &refusal{code: TokenUnavailable, detail: "the gateway is starting", retryAfter: time.Second}
+	return &refusal{code: TokenUnavailable, detail: "the gateway is starting", retryAfter: time.Second,
+		remedy: "call again after Retry-After; GET /readyz at the admin port tells when it is ready"}
 }
 
 // ready is the rest of enter: the way is known.

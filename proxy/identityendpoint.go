@@ -108,7 +108,8 @@ func (h *Handler) identityToken(p *passage, r *http.Request) *refusal {
 	}
 	judge, ok := p.world.gate.(handsOut)
 	if !ok || h.cfg.Sealer == nil {
-		return &refusal{code: NotSupported, detail: "no placeholders are handed out here"}
+		return &refusal{code: NotSupported, detail: "no placeholders are handed out here",
+			remedy: "set hand_out: placeholder on the route whose tokens the program asks for"}
 	}
 	client := query.Get("client_id") + query.Get("clientid") // the latter of 2017
 	route, sealed, err := judge.HandOut(p, p.caller, gate.Login{Scopes: scopesOf(resource), ClientID: client})

@@ -256,7 +256,8 @@ func (h *Handler) explainHandshake(t *tunnel, err error) *refusal {
 	case !isAlert && t.shown.Load() && alert.Ended(err):
 		return t.distrusted("the client closed the tunnel when it saw the certificate, as clients do that do not trust the gateway's CA")
 	case errors.Is(err, context.DeadlineExceeded):
-		return &refusal{code: SlowRequest, cause: "the TLS handshake in the tunnel took longer than " + firstByteWait.String()}
+		return &refusal{code: SlowRequest, cause: "the TLS handshake in the tunnel took longer than " + firstByteWait.String(),
+			remedy: "see whether the client hangs, or the network between it and the gateway drops packets"}
 	}
 	return &refusal{code: BadRequest, cause: cause, remedy: "see whether the client speaks TLS 1.2 or 1.3; gateway doctor, run where the client runs, tells more"}
 }

@@ -86,7 +86,7 @@ func (h *Handler) relinkRequest(p *passage, r *http.Request) *refusal {
 		if cut := p.in.verdict(); cut != nil {
 			return cut
 		}
-		return &refusal{code: BadRequest, detail: "the request's body broke off", cause: err.Error(), remedy: "send it again"}
+		return &refusal{code: BadRequest, detail: "the request's body broke off", cause: err.Error(), remedy: "see whether the client or a proxy before the gateway gave up, and send it again"}
 	}
 	p.whole = bytes.NewReader(whole)
 	r.ContentLength = int64(len(whole))

@@ -22,10 +22,11 @@ const remarkInterval = time.Minute
 type topic int
 
 const (
-	aboutSignIn     topic = iota // a sign-in page instead of a 401
-	aboutMismatch                // a 401 that names another tenant or audience
-	aboutDenied                  // a 403
-	aboutReflection              // an answer that contains our token
+	aboutSignIn       topic = iota // a sign-in page instead of a 401
+	aboutMismatch                  // a 401 that names another tenant or audience
+	aboutUnauthorized              // any other 401
+	aboutDenied                    // a 403
+	aboutReflection                // an answer that contains our token
 	topics
 )
 
@@ -59,7 +60,11 @@ func (h *Handler) remark(resp *http.Response, p *passage) {
 	e := &p.event
 	about := aboutMismatch
 	switch resp.StatusCode {
-	case http.StatusUnauthorized: // remarked on where it was judged
+	case http.StatusUnauthorized:
+		if e.Remark == "" && !p.pass.Route.Registry { // else it was judged to be certain, or asks for a login
+			e.Remark, e.Remedy = p.unauthorized()
+			about = aboutUnauthorized
+		}
 	case http.StatusForbidden:
 		about = aboutDenied
 		e.Remark, e.Remedy = p.up.notes.deny(p)
@@ -102,6 +107,20 @@ func (n *notes) deny(p *passage) (remark, remedy string) {
 		return "", ""
 	}
 	return "the upstream answered 403; " + remark, remedy
+}
+
+// unauthorized remarks on a 401 that does not say what is wrong.
+func (p *passage) unauthorized() (remark, remedy string) {
+	remark = "the upstream answered 401 to the token"
+	switch p.event.Retry {
+	case audit.RefusedAgain:
+		remark = "the upstream answered 401 to the token, and to a fresh one as well"
+	case audit.HeldBack:
+		remark = "the upstream answered 401 to a token that had just been renewed, or that cannot be renewed now"
+	case audit.NotReplayable:
+		remark = "the upstream answered 401 to the token; the body is larger than the route keeps, so the call was not sent again"
+	}
+	return remark, fmt.Sprintf("compare aud and tid of gateway token %s with what the API wants, and scope with its documentation; see that the API knows the application", p.pass.Route.Name)
 }
 
 // mismatched tells whether a 401 says for certain that no token of this route

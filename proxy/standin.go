@@ -232,7 +232,7 @@ func (l *login) form() (url.Values, []byte, *trouble) {
 		case cut != nil:
 			return nil, nil, &trouble{refusal: cut}
 		case err != nil:
-			return nil, nil, &trouble{refusal: &refusal{code: BadRequest, detail: "the request's body broke off", cause: err.Error()}}
+			return nil, nil, &trouble{refusal: &refusal{code: BadRequest, detail: "the request's body broke off", cause: err.Error(), remedy: "see whether the client or a proxy before the gateway gave up, and send it again"}}
 		case len(body) > maxLogin:
 			return nil, nil, &trouble{refusal: loginTooLarge()}
 		}

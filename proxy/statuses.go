@@ -3,18 +3,18 @@ package proxy
 import (
 	"cmp"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/authority"
+	"github.com/seed-13b04e61/gateway/certs/alert"
 	"github.com/seed-13b04e61/gateway/egress"
 	"github.com/seed-13b04e61/gateway/gate"
 )
@@ -107,6 +107,18 @@ type refusal struct {
 	correlationID string
 }
 
+// why is the cause for the operator: the caller's detail word for word, and what
+// only the operator may know.
+func (r *refusal) why() string {
+	switch {
+	case r.detail == "" || strings.Contains(r.cause, r.detail):
+		return r.cause
+	case r.cause == "":
+		return r.detail
+	}
+	return r.detail + ": " + r.cause
+}
+
 func (r *refusal) Error() string { return string(r.code) + ": " + r.detail }
 
 // explain turns any error of the way into a refusal.
@@ -138,33 +150,47 @@ func explainToken(err error) *refusal {
 	return r
 }
 
+// upstreamPeer is who calls are sent to, in words.
+func upstreamPeer() egress.Peer {
+	return egress.Peer{Name: "the upstream", Of: "the upstream's", Keys: "hosts or upstream of the route", CA: "tls.ca_file of the route", SNI: "tls.server_name"}
+}
+
+// certificateRequired is the alert of RFC 8446 §6.2.
+const certificateRequired = 116
+
 func explainUpstream(err error) *refusal {
 	var hop *egress.ProxyError
-	var verify *tls.CertificateVerificationError
-	var unknown x509.UnknownAuthorityError
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
-	var netErr net.Error
+	number, sent := alert.Sent(err)
+	t := egress.Explain(err, upstreamPeer())
+	r := &refusal{code: UpstreamUnreachable, detail: t.What, cause: err.Error(), remedy: t.Remedy}
 	switch {
 	case errors.As(err, &hop):
-		return &refusal{code: UpstreamProxy, detail: fmt.Sprintf("the next hop refused a tunnel with status %d", hop.Status),
-			cause: err.Error(), remedy: "check egress.proxy in routes.yaml: its address, username and password, and what it lets through"}
-	case errors.As(err, &verify), errors.As(err, &unknown):
-		return &refusal{code: UpstreamTLS, detail: "the upstream's certificate could not be verified", cause: err.Error(),
-			remedy: "if the upstream's certificate comes from a private CA, name it as tls.ca_file of the route"}
-	case errors.As(err, &record), errors.As(err, &alert):
-		return &refusal{code: UpstreamTLS, detail: "the TLS handshake with the upstream failed", cause: err.Error(),
-			remedy: "check that the upstream speaks TLS at this port and whether it asks for a client certificate (tls of the route)"}
-	case errors.Is(err, egress.ErrForbidden):
-		return &refusal{code: UpstreamUnreachable, detail: "the upstream's address is one that no call may reach", cause: err.Error(),
-			remedy: "metadata services, managed identity endpoints, link-local addresses and the gateway's own listeners are never dialled; correct hosts or upstream of the route"}
-	case errors.As(err, &netErr) && netErr.Timeout():
-		return &refusal{code: Timeout, detail: "the upstream did not answer in time", cause: err.Error(),
-			remedy: "raise timeouts.response_header of the route if the upstream needs longer"}
+		r.code = UpstreamProxy
+	case t.Late:
+		r.code = Timeout
+		if t.What == "" {
+			r.detail, r.remedy = "the upstream did not answer in time", "raise timeouts.response_header of the route if the upstream needs longer"
+		}
+	case t.TLS:
+		r.code = UpstreamTLS
+	case sent && (number == certificateRequired || alert.Doubt(number) != ""):
+		r.code, r.detail = UpstreamTLS, "the upstream wants a client certificate, or another than the route's"
+		r.remedy = "give the route one that the upstream believes: tls.client_certificate_file and tls.client_key_file"
+	case sent, errors.As(err, &record):
+		r.code, r.detail = UpstreamTLS, "the TLS handshake with the upstream failed"
+		r.remedy = "check that the upstream speaks TLS at this port and whether it asks for a client certificate (tls of the route)"
+	case t.What == "":
+		r.detail, r.remedy = "the upstream cannot be reached or broke off", "check the host's name, the network, and upstream or egress.proxy in routes.yaml"
 	}
-	return &refusal{code: UpstreamUnreachable, detail: "the upstream cannot be reached or broke off", cause: err.Error(),
-		remedy: "check the host's name, the network, and upstream or egress.proxy in routes.yaml"}
+	return r
 }
+
+// What to do about requests that are too large to be looked at.
+const (
+	longTarget  = "send what is long in the request's body, or ask for less at once"
+	largeFields = "send fewer or shorter fields; cookies and large tokens are the usual cause"
+)
 
 // problem is the body of a refusal (RFC 9457).
 type problem struct {
@@ -194,9 +220,7 @@ func (h *Handler) refuse(w http.ResponseWriter, p *passage, r *refusal) {
 		a.Status = cmp.Or(a.Reverse, a.Status)
 	}
 	e.Code, e.Status, e.Remedy = string(r.code), a.Status, r.remedy
-	if e.Cause = r.cause; e.Cause == "" {
-		e.Cause = r.detail
-	}
+	e.Cause = r.why()
 	body, err := json.Marshal(problem{errorsPage + string(r.code), a.Title, a.Status, r.detail, r.code,
 		e.Route, e.RequestID, r.aadsts, r.correlationID, r.remedy})
 	if err != nil { // none of its fields can fail to encode

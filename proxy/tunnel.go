@@ -262,9 +262,16 @@ func (t *tunnel) canBeRead() *refusal {
 	return nil
 }
 
+// WithoutCA is why a tunnel to a routed host is refused where there is no CA,
+// and what to do about it.
+func WithoutCA() (detail, remedy string) {
+	return "the gateway has no CA by which it could read this tunnel, and the host needs a token",
+		"set intercept.ca_dir in routes.yaml (gateway ca init makes the CA) and have clients trust what gateway ca export prints; or run the program by gateway exec -- CMD; or call http://HOST/… by HTTP_PROXY"
+}
+
 func noInterception() *refusal {
-	return &refusal{code: NotSupported, detail: "the gateway has no CA by which it could read this tunnel, and the host needs a token",
-		remedy: "set intercept.ca_dir in routes.yaml (gateway ca init makes the CA) and have clients trust what gateway ca export prints; or run the program by gateway exec -- CMD; or call http://HOST/… by HTTP_PROXY"}
+	detail, remedy := WithoutCA()
+	return &refusal{code: NotSupported, detail: detail, remedy: remedy}
 }
 
 // open dials what is passed through, takes the connection over and says so.
@@ -281,7 +288,7 @@ func (t *tunnel) open(p *passage) *refusal {
 		if t.far != nil {
 			_ = t.far.Close()
 		}
-		return &refusal{code: Internal, detail: "the connection cannot be taken over", cause: err.Error()}
+		return &refusal{code: Internal, detail: "the connection cannot be taken over", cause: err.Error(), remedy: "report this with its request_id: it is a defect of the gateway"}
 	}
 	t.Conn = conn
 	// Clients that do not wait for the answer send their hello behind the CONNECT.
@@ -312,9 +319,9 @@ func (h *Handler) connectTarget(r *http.Request) (routes.Authority, *refusal) {
 	}
 	switch {
 	case len(r.RequestURI) > maxTarget:
-		return routes.Authority{}, &refusal{code: URITooLong, detail: "the target may have 32 KiB"}
+		return routes.Authority{}, &refusal{code: URITooLong, detail: "the target may have 32 KiB", remedy: longTarget}
 	case headerBytes(r.Header) > maxHeader:
-		return routes.Authority{}, &refusal{code: HeadersTooLarge, detail: "the request's fields together may have 64 KiB"}
+		return routes.Authority{}, &refusal{code: HeadersTooLarge, detail: "the request's fields together may have 64 KiB", remedy: largeFields}
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
 		return bad("a CONNECT has no body")
 	}

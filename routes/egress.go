@@ -2,6 +2,7 @@ package routes
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -11,9 +12,10 @@ import (
 // egress reads what happens beyond the routes, which are known by now.
 func (p *parser) egress(m *mapping, t *Table) {
 	e := p.open(m.items["egress"], "egress")
+	t.remember(m, e)
 	t.Egress = Egress{
 		Proxy:       p.hop(e),
-		Allow:       p.allowed(e),
+		Allow:       p.allowed(e, t),
 		Tunnel:      e.choice("default", "deny", "deny", "tunnel") == "tunnel",
 		DenyPrivate: e.flag("deny_private", true),
 	}
@@ -68,7 +70,7 @@ func (p *parser) bypass(e entry) string {
 }
 
 // allowed reads egress.allow.
-func (p *parser) allowed(m *mapping) []HostPattern {
+func (p *parser) allowed(m *mapping, t *Table) []HostPattern {
 	list := m.list("allow")
 	if e, ok := m.items["allow"]; ok && len(list) == 0 {
 		p.refuse(e.at, finding{"names no host", "name one, such as login.microsoftonline.com, or leave the key out"})
@@ -82,6 +84,7 @@ func (p *parser) allowed(m *mapping) []HostPattern {
 		case seen[h]:
 			p.refuse(e.at, finding{e.shown() + " stands twice", "keep one of the two"})
 		default:
+			t.lines[fmt.Sprintf("egress.allow[%d]", len(out))] = e.at.line
 			out, seen[h] = append(out, h), true
 		}
 	}

@@ -61,6 +61,7 @@ func parseIn(in input, env Env, opts []Option) (*Table, error) {
 	sortMistakes(p.warnings)
 	t.Warnings = p.warnings
 	t.index = newIndex(t.Routes)
+	t.src = p.src
 	t.path, t.variables = in.name, p.variables
 	return t, nil
 }

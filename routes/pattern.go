@@ -81,22 +81,8 @@ func ParsePattern(text string) (Pattern, error) {
 // ignoreCase, upper and lower case are the same, as they are to some servers.
 // It allocates nothing.
 func (p Pattern) Match(path Path, ignoreCase bool) bool {
-	rest := path.text
-	for _, want := range p.segments {
-		if rest == "" {
-			return false
-		}
-		var got string
-		got, rest = nextSegment(rest)
-		switch {
-		case want.any:
-		case ignoreCase && !equalFolded(want.folded, got):
-			return false
-		case !ignoreCase && want.literal != got:
-			return false
-		}
-	}
-	return p.open || rest == ""
+	_, all := p.Agrees(path, ignoreCase)
+	return all
 }
 
 // fold is s in lower case, letter by letter. A letter that merely shares its

@@ -60,7 +60,7 @@ func (p *parser) unused(t *Table) {
 
 func (p *parser) route(e entry, t *Table) *Route {
 	m := p.open(e, "route")
-	r := &Route{Line: e.at.line, Preset: m.text("preset", "")}
+	r := &Route{Line: e.at.line, Lines: linesOf(m), Preset: m.text("preset", "")}
 	r.Credential = p.whose(m, t, e.at)
 	a := p.preset(r, m)
 	r.Name = m.text("name", r.Preset)

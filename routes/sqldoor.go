@@ -16,6 +16,7 @@ const (
 type SQL struct {
 	Name   string
 	Line   int
+	Lines  Lines
 	Kind   string // mssql
 	Listen string // host:port or unix:/path
 	Plain  bool   // off loopback without TLS is meant

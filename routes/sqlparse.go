@@ -54,7 +54,7 @@ func (p *parser) sql(m *mapping, t *Table) {
 // sqlDoor reads one entry of sql.
 func (p *parser) sqlDoor(e entry, t *Table) (*SQL, *mapping) {
 	m := p.open(e, "sql")
-	d := &SQL{Line: e.at.line, Name: m.text("name", ""), Kind: p.sqlKind(m), Plain: m.flag("plain", false)}
+	d := &SQL{Line: e.at.line, Lines: linesOf(m), Name: m.text("name", ""), Kind: p.sqlKind(m), Plain: m.flag("plain", false)}
 	switch item, ok := m.items["name"]; {
 	case !ok:
 		p.refuse(e.at, finding{"name is missing", "name the door: it is its label in logs and metrics"})

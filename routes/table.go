@@ -31,9 +31,11 @@ type Table struct {
 	Log       Log
 	Warnings  []Mistake // lints that do not refuse the file
 
-	index     index    // built by Parse
-	path      string   // of the file, for Files
-	variables []string // of SecretVariables
+	index     index          // built by Parse
+	src       *source        // for Text
+	lines     map[string]int // for LineOf
+	path      string         // of the file, for Files
+	variables []string       // of SecretVariables
 }
 
 // Listen is the section that needs a restart to change.
@@ -263,6 +265,7 @@ type Param struct{ Name, Value string }
 type Route struct {
 	Name       string
 	Line       int
+	Lines      Lines
 	Preset     string // "" when the route stands alone
 	Hosts      []HostPattern
 	Scope      string // verbatim
@@ -340,15 +343,8 @@ type Egress struct {
 
 // Passes tells whether a host that no route names is passed through.
 func (e *Egress) Passes(a Authority) bool {
-	if e.Tunnel && (a.Port == 443 || a.Port == 80) {
-		return true
-	}
-	for _, h := range e.Allow {
-		if h.Matches(a) {
-			return true
-		}
-	}
-	return false
+	_, ok := e.PassedBy(a)
+	return ok
 }
 
 // Intercept names the folder of root.pem, issuing.pem and issuing.key.

@@ -30,11 +30,11 @@ async function ask(path, accept, more) {
   throw new Refused(answer.status, body.error ?? `the gateway answered ${answer.status} ${answer.statusText}`);
 }
 
-/** get reads JSON from one path of the API. */
+/** get reads JSON from one path of the API, and how much more there is. */
 export async function get(path, parameters = {}) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""));
   const answer = await ask(query.size > 0 ? `${path}?${query}` : path, "application/json", { signal: AbortSignal.timeout(15000) });
-  return answer.json();
+  return { said: await answer.json(), left: Number(answer.headers.get("Gateway-Left-Out") ?? 0) };
 }
 
 /**

@@ -4,10 +4,14 @@ import { address, failed, headline, matcher, outcome, story } from "./words.js";
 import { clock, count, took } from "./format.js";
 import { byId, el, say, words } from "./dom.js";
 
+const notLive = "The list is not live";
 const most = 500; // rows kept; the gateway's own ring is no longer than twice that
 
-/** list makes the live list. lines leads from a route's name to its line in routes.yaml. */
-export function list(lines) {
+/**
+ * list makes the live list. lines leads from a route's name to its line in
+ * routes.yaml; shown hears when calls were put into the list.
+ */
+export function list(lines, shown) {
   const rows = new Map(); // number of a call to its row
   const calls = new Map(); // row to its call; the newest is the last
   let waiting = []; // to be shown at the next turn, or when the list goes on
@@ -32,6 +36,7 @@ export function list(lines) {
     const held = waiting.slice(-most);
     waiting = [];
     held.forEach(place);
+    if (held.length > 0) shown();
   }
 
   function place(call) {
@@ -57,6 +62,7 @@ export function list(lines) {
     say(byId("detail-title"), headline(call));
     words(byId("detail-words"), story(call, lines()));
     byId("detail").showModal();
+    byId("detail").scrollTop = 0;
   }
 
   function label() {
@@ -73,8 +79,8 @@ export function list(lines) {
   function filter() {
     fits = matcher(byId("filter").value, byId("outcome").value);
     for (const [row, call] of calls) row.hidden = !fits(call);
-    const shown = [...calls.keys()].filter((row) => !row.hidden).length;
-    say(byId("news"), `${shown} of ${count(calls.size, "call")} shown`);
+    const left = [...calls.keys()].filter((row) => !row.hidden).length;
+    say(byId("news"), `${left} of ${count(calls.size, "call")} shown`);
   }
 
   /** news tells readers who hear the page what came since it was told last. */
@@ -87,14 +93,14 @@ export function list(lines) {
 
   /** lost tells that calls are missing in the list. */
   function lost({ records, restarted }) {
-    say(byId("gap"), restarted ? "The gateway was started again; what came in between is not in this list."
+    say(byId("gap"), restarted ? "The gateway was started again; what came in between may be missing in this list."
       : `${count(records, "call")} came too fast for this list; the log has them.`);
   }
 
   /** state tells whether the list is live. */
   function state(why) {
-    if (why === "") say(byId("gap"), "");
-    else say(byId("gap"), `The list is not live: ${why}. Trying again.`);
+    if (why === "") say(byId("gap"), byId("gap").textContent.startsWith(notLive) ? "" : byId("gap").textContent);
+    else say(byId("gap"), `${notLive}: ${why}. Trying again.`);
   }
 
   byId("pause").addEventListener("click", () => pause(!paused));
@@ -106,18 +112,23 @@ export function list(lines) {
   return { add, news, lost, state, open, all: () => [...calls.values(), ...waiting] };
 }
 
+// said leaves out what is empty, and puts each of the rest on a line of its own.
+const said = (...parts) => parts.filter((part) => part !== "").flatMap((part, i) => (i > 0 ? ["\n", part] : [part]));
+
 function rowOf(call, open) {
   const button = el("button", { type: "button", class: "row-button", "aria-label": `${clock(call.time)}, ${outcome(call)}, ${address(call)}: explain` }, clock(call.time));
   button.addEventListener("click", open);
+  const rule = call.rule ? el("span", { class: "fine" }, `rule in line ${call.rule}`) : "";
+  const more = [call.token_source ?? "", call.retry ? el("span", { class: "warn" }, `retry: ${call.retry}`) : ""];
   return el("tr", { class: "fresh" },
     el("td", { class: "time" }, button),
     el("td", { class: failed(call) ? "bad" : "good" }, outcome(call)),
     el("td", { class: "mono" }, address(call)),
-    el("td", {}, call.route ?? ""),
-    el("td", {}, call.caller ?? ""),
-    el("td", {}, call.door ?? ""),
-    el("td", {}, [call.token_source, call.retry && `retry: ${call.retry}`].filter(Boolean).join("\n")),
-    el("td", { class: "time" }, took(call.duration_ms)));
+    el("td", { "data-label": "Route" }, ...said(call.route ?? "", rule)),
+    el("td", { "data-label": "Caller" }, ...said(call.caller ?? "")),
+    el("td", { "data-label": "Door" }, ...said(call.door ?? "")),
+    el("td", { "data-label": "Token" }, ...said(...more)),
+    el("td", { "data-label": "Took", class: "time" }, took(call.duration_ms)));
 }
 
 // walk moves along the rows that are shown.

@@ -2,32 +2,46 @@
 
 import { follow, get, hasKey, Refused, remember } from "./api.js";
 import { list } from "./calls.js";
-import { byId, say, tick } from "./dom.js";
+import { byId, say, tables as roles, tick } from "./dom.js";
 import * as explain from "./explain.js";
 import { span } from "./format.js";
+import * as permissions from "./permissions.js";
 import * as tables from "./tables.js";
-import { problems, troubles } from "./words.js";
+import { loginTroubles, problems, troubles } from "./words.js";
 
 const every = 3000; // ms between two looks
 
-const seen = { status: undefined, credentials: [], tokens: [], routes: {} };
+const seen = { status: undefined, credentials: [], tokens: [], sessions: [], routes: {} };
 let running; // AbortController of what is under way; undefined while a key is wanted
 let answered = Date.now(); // when the gateway answered last
 
-const calls = list(() => Object.fromEntries((seen.routes.routes ?? []).map((r) => [r.name, r.line])));
+const calls = list(() => Object.fromEntries((seen.routes.routes ?? []).map((r) => [r.name, r.line])), () => judge());
 
 const looks = {
-  "api/status": (s) => { seen.status = s; tables.status(s); },
+  "api/status": (s) => {
+    if (seen.status && seen.status.started !== s.started) calls.lost({ restarted: true });
+    seen.status = s;
+    tables.status(s);
+  },
   "api/routes": (r) => { seen.routes = r; tables.routes(r); explain.callers(r); },
   "api/credentials": (c) => { seen.credentials = c; tables.credentials(c); },
-  "api/tokens": (t) => { seen.tokens = t; tables.tokens(t); },
-  "api/sessions": (s) => tables.sessions(s),
+  "api/tokens": (t, left) => { seen.tokens = t; tables.tokens(t, left); },
+  "api/sessions": (s) => { seen.sessions = s; tables.sessions(s); },
+  "api/permissions": (p) => permissions.show(p),
 };
+
+/** judge says what is wrong, by all that was seen. */
+function judge() {
+  tables.wrong(problems({ ...seen, calls: [...troubles(calls.all()), ...loginTroubles(seen.sessions)] }), calls.open);
+}
 
 async function look() {
   try {
     // One question alone comes first: a wrong key is held against its sender.
-    const [first, ...others] = Object.entries(looks).map(([path, show]) => async () => show((await get(path)) ?? []));
+    const [first, ...others] = Object.entries(looks).map(([path, show]) => async () => {
+      const { said, left } = await get(path);
+      show(said ?? [], left);
+    });
     await first();
     await Promise.all(others.map((ask) => ask()));
     answered = Date.now();
@@ -37,8 +51,10 @@ async function look() {
     say(byId("lost"), trouble instanceof Refused ? trouble.message
       : `The gateway does not answer; it did ${span(Date.now() - answered)} ago. Trying again.`);
     byId("lost").hidden = false;
+    say(byId("state"), "no answer");
+    byId("state").className = "badge bad";
   }
-  tables.wrong(problems({ ...seen, calls: troubles(calls.all()) }), calls.open);
+  if (seen.status) judge();
   calls.news();
 }
 
@@ -90,6 +106,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("visibilitychange", () => { if (!document.hidden && running) look(); });
+roles();
 explain.listen(wantsKey);
 setInterval(tick, 1000);
 begin();

@@ -112,25 +112,41 @@ export function story(call, lines) {
   ];
 }
 
+// What can be run as it stands.
+const runnable = /(\baz [a-z]+ [^,;\n]*--[^,;\n]*[^,;.\s]|\bgateway purge --credential [^\s,;]*[^\s,;.]|\bCREATE USER \[[^\]]+\] FROM EXTERNAL PROVIDER)/;
+
+/** pieces cuts a remedy into words and the commands in it, by turns, words first. */
+export const pieces = (text) => text.split(runnable);
+
 // A credential that ends sooner than this is worth a word.
 const soonDays = 30;
 
+const mostLines = 15; // of the error of a reload
+
+function excerpt(text) {
+  const lines = text.trimEnd().split("\n");
+  return lines.length <= mostLines ? text : `${lines.slice(0, mostLines).join("\n")}\n… ${count(lines.length - mostLines, "more line")} under Reload`;
+}
+
 /**
  * problems lists what is wrong, worst first: {title, text, remedy, where, soon}.
- * seen is what the API has said last.
+ * seen is what the API has said last, and the troubles of calls and logins. Those
+ * that come of a credential's trouble are told with it.
  */
 export function problems({ status, credentials = [], tokens = [], calls = [] }, now = Date.now()) {
   const found = [];
   if (status?.reload && status.reload.ok === false) {
-    found.push({ title: "The last reload failed; the table before it is still in force", text: status.reload.error, excerpt: true,
+    found.push({ title: "The last reload failed; the table before it is still in force", text: excerpt(status.reload.error ?? ""), excerpt: true,
       remedy: "Mend routes.yaml and save it, or run gateway reload.", where: "#reload" });
   }
   for (const c of credentials.filter((one) => !one.ready)) {
     found.push({ title: `Credential ${c.name} gives no token`, text: c.reason, remedy: c.remedy, where: "#credentials" });
   }
   for (const c of credentials.filter((one) => one.ready && one.reason)) {
+    const none = !c.fallback && tokens.some((t) => t.credential === c.name && t.failing && !t.usable);
     const instead = c.fallback ? `; ${c.fallback} is in use instead` : "";
-    found.push({ title: `Credential ${c.name} has trouble${instead}`, text: c.reason, remedy: c.remedy, where: "#credentials", soon: true });
+    found.push({ title: none ? `Credential ${c.name} gives no token now` : `Credential ${c.name} has trouble${instead}`,
+      text: c.reason, remedy: c.remedy, where: "#credentials", soon: !none });
   }
   for (const t of tokens.filter((one) => one.failing && !credentials.some((c) => c.name === one.credential && c.reason))) {
     found.push({ title: `Credential ${t.credential} gives no token for ${t.scope}`, text: t.error, remedy: t.remedy, where: "#tokens", soon: t.usable });
@@ -148,31 +164,64 @@ export function problems({ status, credentials = [], tokens = [], calls = [] }, 
     const title = left > 0 ? `Credential ${c.name} ends in ${span(left)}` : `Credential ${c.name} ended ${span(left)} ago`;
     found.push({ title, remedy: c.remedy || "Make a new one and put it in its place before then; the gateway takes it over without a restart.", where: "#credentials", soon: left > 0 });
   }
-  for (const c of calls) found.push(c);
-  return found;
+  const sources = found.filter((f) => f.text);
+  for (const c of calls) {
+    const source = sources.find((f) => c.text?.startsWith(f.text));
+    if (!source) {
+      found.push(c);
+      continue;
+    }
+    source.so = `${source.so ? `${source.so}; ` : "For that reason "}${c.title}`;
+    source.call ??= c.call;
+  }
+  return found.sort((a, b) => Number(a.soon ?? false) - Number(b.soon ?? false));
 }
 
 // What each refusal of an identity provider has of its own: ids and a time.
 const ownIds = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\d[ T][\d:.]+Z/g;
 
+const lately = 5 * 60 * 1000; // ms
+const mostKinds = 5; // of calls or logins that failed, each
+
 /**
- * troubles gathers the calls that failed of late by what ailed them, most
- * frequent first, so that a thousand of one kind are one line.
+ * gather puts together what is of one kind, most frequent first, so that a
+ * thousand of one kind are one line.
  */
-export function troubles(calls, now = Date.now(), within = 5 * 60 * 1000) {
+function gather(all, keyOf) {
   const kinds = new Map();
-  for (const call of calls) {
-    const ails = call.code || call.remark || call.status >= 500 || call.status === 0; // an API's 404 is its business
-    if (!ails || !(now - moment(call.time) < within)) continue;
-    const key = [call.route, outcome(call), cause(call).replaceAll(ownIds, "")].join("\n");
-    const kind = kinds.get(key) ?? { key, call, n: 0 };
+  for (const one of all) {
+    const key = keyOf(one).join("\n").replaceAll(ownIds, "");
+    const kind = kinds.get(key) ?? { key, n: 0 };
+    if (!(moment(one.time) < moment(kind.latest?.time))) kind.latest = one;
     kind.n++;
     kinds.set(key, kind);
   }
-  return [...kinds.values()].sort((a, b) => b.n - a.n).slice(0, 5).map(({ key, call, n }) => ({
+  return [...kinds.values()].sort((a, b) => b.n - a.n);
+}
+
+/** troubles gathers the calls that failed of late by what ailed them. */
+export function troubles(calls, now = Date.now()) {
+  const ails = (call) => call.code || call.remark || call.status >= 500 || call.status === 0; // an API's 404 is its business
+  const kinds = gather(calls.filter((call) => ails(call) && now - moment(call.time) < lately), (call) => [call.route, outcome(call), cause(call)]);
+  const found = kinds.slice(0, mostKinds).map(({ key, latest: call, n }) => ({
     key,
     title: `${count(n, "call")} of late ${call.route ? `on route ${call.route} ` : ""}ended in ${outcome(call)}`,
-    text: cause(call), remedy: call.remedy, call, soon: !call.code,
+    text: cause(call), remedy: call.remedy, call, soon: !call.code, so: `The latest: ${address(call)}`,
+  }));
+  if (kinds.length > mostKinds) {
+    found.push({ title: `Calls of late failed in ${count(kinds.length - mostKinds, "more way")}`,
+      remedy: "Choose failed under Outcome in the list of calls.", where: "#calls", soon: true });
+  }
+  return found;
+}
+
+/** loginTroubles gathers the logins at SQL doors that failed of late. */
+export function loginTroubles(sessions, now = Date.now()) {
+  const failed = sessions.filter((s) => s.event === "login" && s.result !== "success" && now - moment(s.time) < lately);
+  return gather(failed, (s) => [s.name, s.result, s.number, s.cause]).slice(0, mostKinds).map(({ key, latest: s, n }) => ({
+    key: `login ${key}`,
+    title: `${count(n, "login")} of late at SQL door ${s.name} ended in ${s.result}`,
+    text: s.cause ?? "", remedy: s.remedy, where: "#sql",
   }));
 }
 

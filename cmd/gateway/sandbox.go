@@ -2,24 +2,17 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
-	"github.com/seed-13b04e61/gateway/audit"
-	"github.com/seed-13b04e61/gateway/certs"
-	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/sandbox"
-	"github.com/seed-13b04e61/gateway/tracing"
 	"github.com/spf13/cobra"
 )
 
@@ -27,6 +20,7 @@ import (
 type sandboxFlags struct {
 	listen, admin string
 	sql           string // address of the SQL door; "": any port
+	dir           string // for the files; "": a temporary folder
 	fail          string
 	once          bool
 }
@@ -41,6 +35,9 @@ small Graph and a small SQL server that verify its tokens, and the gateway in fr
 of them. Prints lines to paste. Type the name of a trouble and Enter to see what it looks like:
 ` + strings.Join(troubles(), ", ") + `; recover ends it.
 
+Its routes.yaml, secret and CA are in the folder that --dir names, to look at and to
+change; the gateway follows each change. The folder goes when the sandbox ends.
+
 --once runs a tour instead: it makes the calls itself, checks each step, and
 exits with 0 only if every one held.`,
 		Args: cobra.NoArgs,
@@ -54,6 +51,7 @@ exits with 0 only if every one held.`,
 	cmd.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8080", "address of the proxy port")
 	cmd.Flags().StringVar(&f.admin, "admin", "127.0.0.1:8081", "address of the admin port")
 	cmd.Flags().StringVar(&f.sql, "sql", "127.0.0.1:0", "address of the SQL door")
+	cmd.Flags().StringVar(&f.dir, "dir", "", "folder for its files, which must be new or empty (default a temporary one)")
 	cmd.Flags().StringVar(&f.fail, "fail", "", "begin in trouble: "+strings.Join(troubles(), ", "))
 	_ = cmd.RegisterFlagCompletionFunc("fail", cobra.FixedCompletions(troubles(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	cmd.Flags().BoolVar(&f.once, "once", false, "run the tour, check each step, and exit")
@@ -104,7 +102,7 @@ func newScene(f sandboxFlags, s std) (*scene, error) {
 		sc.close()
 		return nil, err
 	}
-	if sc.dir, err = os.MkdirTemp("", "gateway-sandbox-"); err != nil {
+	if sc.dir, err = sceneDir(f.dir); err != nil {
 		sc.close()
 		return nil, err
 	}
@@ -121,55 +119,6 @@ func newScene(f sandboxFlags, s std) (*scene, error) {
 	return sc, nil
 }
 
-// start writes the scene's routes.yaml and runs the gateway by it, as serve
-// would.
-func (sc *scene) start(f sandboxFlags, s std) error {
-	text := fmt.Sprintf(`version: 1
-listen: {proxy: %q, admin: %q}
-credentials:
-  default:
-    tenant_id: %s
-    client_id: %s
-    client_secret: {file: client-secret}
-    authority_host: %s
-routes:
-  - preset: graph
-    upstream: %s
-intercept: {ca_dir: ca}
-log: {debug_headers: true}
-%s`, f.listen, f.admin, sandbox.TenantDomain, sandbox.ClientID, sc.world.Entra.URL(), sc.world.Graph.URL(), sc.sqlSection(cmp.Or(f.sql, "127.0.0.1:0")))
-	path := filepath.Join(sc.dir, "routes.yaml")
-	err := errors.Join(
-		os.WriteFile(path, []byte(text), 0o600),
-		os.WriteFile(filepath.Join(sc.dir, "client-secret"), []byte(sc.world.Secret()), 0o600),
-		os.WriteFile(filepath.Join(sc.dir, "sql-ca.pem"), slices.Concat(sc.front.CAPEM(), sc.node.CAPEM()), 0o600))
-	if err != nil {
-		return err
-	}
-	file, err := routes.Open(path, os.LookupEnv)
-	if err != nil {
-		return err
-	}
-	// Made beforehand: serve's warning of a new root has no reader here.
-	if _, err := certs.OpenCA(file.Table().Intercept.CADir, file.Table().InterceptedHosts()); err != nil {
-		return err
-	}
-	logTo := s.out
-	if f.once {
-		logTo = io.Discard
-	}
-	log, err := audit.NewLog(logTo, audit.LogConfig{Level: "info", Format: "json", Access: true})
-	if err != nil {
-		return err
-	}
-	traces, err := tracing.Read(os.LookupEnv)
-	if err != nil {
-		return fmt.Errorf("refusing to start: %w", err)
-	}
-	sc.gateway, err = start(file, doors{Listen: file.Table().Listen, traces: traces}, log)
-	return err
-}
-
 func (sc *scene) close() {
 	if sc.gateway != nil {
 		sc.gateway.Close()
@@ -179,37 +128,6 @@ func (sc *scene) close() {
 	}
 	if sc.dir != "" {
 		_ = os.RemoveAll(sc.dir)
-	}
-}
-
-// greet says what runs and what to try; trouble is the one that it begins with.
-func (sc *scene) greet(trouble string, s std) {
-	at, file := shown(sc.gateway.proxyL), filepath.Join(sc.dir, "routes.yaml")
-	fmt.Fprintf(s.err, `A small Entra, a small Graph, a small SQL server and the gateway are running. Nothing
-you type below holds a token; the gateway adds it. Its routes.yaml is %s
-
-The live page shows each call, why it failed and what to do: %s
-
-Paste into another terminal:
-
-  curl -s http://%s/graph/v1.0/users
-  http_proxy=http://%s curl -s http://graph.microsoft.com/v1.0/users
-  https_proxy=http://%s curl -s --cacert %s https://graph.microsoft.com/v1.0/users
-  gateway exec --config %s -- curl -s https://graph.microsoft.com/v1.0/users
-  curl -s http://%s/graph/v1.0/reports/getOffice365ActiveUserDetail
-  http_proxy=http://%s curl -si http://example.com/
-  curl -s http://%s/readyz
-  gateway check --live --config %s
-  %s
-  Server=%s;Database=%s;User Id=any;Password=any;Encrypt=False   (.NET and its like)
-
-Type a trouble and Enter to see what it looks like from the app's side:
-  %s; recover ends it. Ctrl-C ends all.
-
-`, file, pageAt(sc.gateway.adminL), at, at, at, filepath.Join(sc.dir, "ca", "root.pem"), file, at, at, shown(sc.gateway.adminL), file, sc.tsql(),
-		strings.Replace(sc.sqlAt(), ":", ",", 1), sceneDatabase, strings.Join(troubles(), ", "))
-	if trouble != "" {
-		fmt.Fprintln(s.err, sc.lines(trouble))
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -52,5 +54,35 @@ func TestTheSandboxGreetsWithTheTroubleAndWhatToExpect(t *testing.T) {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("the sandbox does not say %q:\n%s", want, &errs)
 		}
+	}
+}
+
+func TestTheSandboxKeepsItsFilesWhereItIsToldAndRemovesNobodyElses(t *testing.T) {
+	var out, errs bytes.Buffer
+	taken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(taken, "mine"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := run(t.Context(), []string{"sandbox", "--once", "--dir", taken}, std{&out, &errs}); code != exitNo || !strings.Contains(errs.String(), "holds mine") {
+		t.Errorf("exit code %d for a folder in use, want 1 and why: %s", code, &errs)
+	}
+	if _, err := os.Stat(filepath.Join(taken, "mine")); err != nil {
+		t.Error(err)
+	}
+	dir := filepath.Join(t.TempDir(), "try")
+	sc, err := newScene(sandboxFlags{listen: "127.0.0.1:0", admin: "127.0.0.1:0", dir: dir}, std{&out, &errs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc.greet("", std{&out, &errs})
+	if !strings.Contains(errs.String(), "export GATEWAY_CONFIG="+filepath.Join(dir, "routes.yaml")+"\n") {
+		t.Errorf("the greeting does not name the file:\n%s", &errs)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "routes.yaml")); err != nil {
+		t.Error(err)
+	}
+	sc.close()
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the folder is left behind: %v", err)
 	}
 }

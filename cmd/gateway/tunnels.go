@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/gate"
+	"github.com/seed-13b04e61/gateway/proxy"
 	"github.com/seed-13b04e61/gateway/routes"
 )
 
@@ -35,8 +36,8 @@ func (x *explanation) tunnel(ctx context.Context, g *gate.Gate, t gate.Target) {
 		x.Remedy = "call the host by a name, and dial the address by upstream of the route; the reverse door and http:// URLs work all the same"
 		return
 	case table.Intercept == nil && t.Authority.Port != 80:
-		x.Code, x.Detail = "not_supported", fmt.Sprintf("%s is routed, and without a CA its TLS cannot be ended", a)
-		x.Remedy = "set intercept.ca_dir, run gateway ca init, and have programs trust what gateway ca export prints; gateway exec has a CA of its own"
+		x.Code = "not_supported"
+		x.Detail, x.Remedy = proxy.WithoutCA()
 		return
 	}
 	x.Allowed, x.Way, x.Upstream = true, way.String(), "https://"+a.String()

@@ -1,0 +1,260 @@
+package e2e
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// breakage is one row: something that worked is broken, an app calls, and the
+// log, the page and a command name the cause and the next step in one way.
+type breakage struct {
+	name   string
+	broken func(t *testing.T, s *scene)           // breaks it; nil: it began so
+	call   func(t *testing.T, s *scene) answer    // nil: GET /NAME/v1.0/users at the reverse door
+	status int                                    // of the app's answer
+	code   string                                 // Gateway-Error; "": the upstream's own answer
+	detail string                                 // words of the app's answer; "": those of cause
+	cause  string                                 // words of the cause, for the operator
+	remedy string                                 // words of the next step
+	tells  []string                               // the command that tells as well, without --config; nil: logs alone
+	exit   int                                    // its code
+	said   string                                 // words that stand in its output for cause; "": those of cause
+	does   string                                 // words that stand there for the remedy; "": the log's own
+	after  func(t *testing.T, s *scene, a answer) // what the remedy changes
+}
+
+// adminAddress in a row's command stands for that of the scene's admin port.
+const adminAddress = "ADMIN"
+
+// scene is a gateway before a world of real servers, and the rows that break it.
+type scene struct {
+	*gateway
+	name    string
+	env     []string // of commands, beside the gateway's own
+	secrets []string // that nobody may be shown
+	rows    []breakage
+	heard   strings.Builder   // all that apps and operators were told
+	told    map[string]string // output of commands that were run already
+	looks   []look
+}
+
+// look is what an operator would look at on the page: Filter is typed where
+// calls are listed and the call opened, or "" for what stands at Where.
+type look struct {
+	Row    string
+	Filter string
+	Where  string
+	Words  []string
+}
+
+// entry is a line of the log, or an object of the API.
+type entry map[string]any
+
+func (e entry) text(name string) string {
+	s, _ := e[name].(string)
+	return s
+}
+
+// why is the cause of a refusal, or what there is to remark on an upstream's answer.
+func (e entry) why() string { return cmp.Or(e.text("cause"), e.text("remark")) }
+
+// requestID is the log's name for it.
+func (e entry) requestID() string { return cmp.Or(e.text("gateway.request_id"), e.text("request_id")) }
+
+// logged waits for the log's line that done takes.
+func (s *scene) logged(t testing.TB, what string, done func(entry) bool) entry {
+	t.Helper()
+	var found entry
+	eventually(t, "the log tells of "+what, func() bool {
+		for line := range strings.Lines(s.stdout.String() + s.stderr.String()) {
+			var e entry
+			if json.Unmarshal([]byte(line), &e) == nil && done(e) {
+				found = e
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// api asks the admin port.
+func (s *scene) api(t testing.TB, path string, into any) {
+	t.Helper()
+	a := must(t, s.client, request{url: "http://" + s.admin + path})
+	s.heard.WriteString(a.body)
+	if err := json.Unmarshal([]byte(a.body), into); err != nil || a.status != http.StatusOK {
+		t.Fatalf("%s: status %d, %.300s", path, a.status, a.body)
+	}
+}
+
+// tell runs a command as an operator would, once for all rows that want it.
+func (s *scene) tell(t *testing.T, args []string, exit int) string {
+	t.Helper()
+	key := strings.Join(args, " ")
+	if out, ok := s.told[key]; ok {
+		return out
+	}
+	for i, arg := range args {
+		args[i] = strings.ReplaceAll(arg, adminAddress, s.admin)
+	}
+	out, code := s.command(t, args...)
+	s.heard.WriteString(out)
+	if code != exit {
+		t.Errorf("gateway %s ends with %d, want %d:\n%s", key, code, exit, out)
+	}
+	s.told[key] = plain(out)
+	return s.told[key]
+}
+
+// plain is text with its blanks and line ends as one.
+func plain(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// wants checks that text has all of words, one after the other.
+func wants(t testing.TB, where, text string, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if w = plain(w); w == "" || !strings.Contains(plain(text), w) {
+			t.Errorf("%s does not say %q:\n%s", where, w, tail(text, 6000))
+		}
+	}
+}
+
+// run breaks, calls, and looks everywhere.
+func (b breakage) run(t *testing.T, s *scene) {
+	if b.broken != nil {
+		b.broken(t, s)
+	}
+	a := b.asked(t, s)
+	s.heard.WriteString(a.body)
+	id := a.header.Get("Gateway-Request-Id")
+	if b.code != "" {
+		p := refused(t, a, b.status, b.code)
+		wants(t, "the app's answer", p.Detail, cmp.Or(b.detail, b.cause))
+		wants(t, "the app's answer", p.Remedy, b.remedy)
+	} else if a.status != b.status || a.header.Get("Gateway-Error") != "" {
+		t.Fatalf("the app gets %d, Gateway-Error %q: %.300s; want the upstream's %d", a.status, a.header.Get("Gateway-Error"), a.body, b.status)
+	}
+	line := s.logged(t, "the call", func(e entry) bool { return e.requestID() == id && e["message"] == "call" })
+	why, remedy := line.why(), line.text("remedy")
+	wants(t, "the log's cause", why, b.cause)
+	wants(t, "the log's remedy", remedy, b.remedy)
+	t.Logf("why  %s\ndo   %s", why, remedy)
+	b.remembered(t, s, id, why, remedy)
+	s.looks = append(s.looks, look{Row: b.name, Filter: id, Where: "#detail-words", Words: []string{why, remedy}})
+	s.looksAtCommands(t, b, why, remedy)
+	if b.after != nil {
+		b.after(t, s, a)
+	}
+}
+
+func (b breakage) asked(t *testing.T, s *scene) answer {
+	t.Helper()
+	if b.call != nil {
+		return b.call(t, s)
+	}
+	return must(t, s.client, request{url: s.url("/" + b.name + "/v1.0/users")})
+}
+
+// remembered checks that /api/requests has the call in the log's words.
+func (b breakage) remembered(t *testing.T, s *scene, id, why, remedy string) {
+	t.Helper()
+	var calls []entry
+	s.api(t, "/api/requests?limit=1000", &calls)
+	for _, c := range calls {
+		if c.text("request_id") != id {
+			continue
+		}
+		if got := c.why(); got != why || c.text("remedy") != remedy || c.text("code") != b.code {
+			t.Errorf("/api/requests says %q, %q, %q; the log %q, %q, %q", c.text("code"), got, c.text("remedy"), b.code, why, remedy)
+		}
+		return
+	}
+	t.Errorf("/api/requests has no call %s", id)
+}
+
+// looksAtCommands checks what gateway logs and the row's own command say.
+func (s *scene) looksAtCommands(t *testing.T, b breakage, why, remedy string) {
+	t.Helper()
+	out, code := s.command(t, "logs", "--once", "--admin", s.admin, "-n", "1")
+	s.heard.WriteString(out)
+	if code != 0 {
+		t.Errorf("gateway logs ends with %d", code)
+	}
+	wants(t, "gateway logs", out, why, remedy)
+	if b.tells == nil {
+		return
+	}
+	wants(t, "gateway "+b.tells[0], s.tell(t, b.tells, b.exit), cmp.Or(b.said, b.cause), cmp.Or(b.does, remedy))
+}
+
+// hunt looks for what nobody may be shown in all that was said.
+func (s *scene) hunt(t testing.TB) {
+	t.Helper()
+	said := s.heard.String() + s.stdout.String() + s.stderr.String()
+	for i, secret := range s.secrets {
+		if secret == "" || strings.Contains(said, secret) {
+			t.Errorf("secret %d of scene %s was shown", i, s.name)
+		}
+	}
+	if found := regexp.MustCompile(`eyJ[\w-]{10,}\.[\w-]{10,}|gwp_[\w-]{10,}|PRIVATE KEY`).FindString(said); found != "" {
+		t.Errorf("scene %s shows %.20s…", s.name, found)
+	}
+}
+
+// look opens the page of each scene in one Chromium and reads what it says.
+func lookAtPages(t *testing.T, scenes []*scene) {
+	t.Helper()
+	type site struct {
+		Address string
+		Looks   []look
+	}
+	var sites []site
+	for _, s := range scenes {
+		sites = append(sites, site{"http://" + s.admin, s.looks})
+	}
+	plan, err := json.Marshal(sites)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "node", "clients/page/breaks.mjs")
+	cmd.Env = append(os.Environ(), "BROWSER="+tool("chromium"))
+	cmd.Stdin = strings.NewReader(string(plan))
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "ok breaks") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestWaysToBreakIt is a table of what goes wrong in the field. For each row
+// the log, the page and the operator's command name cause and next step.
+func TestWaysToBreakIt(t *testing.T) {
+	scenes := []*scene{brokenCredentials(t), brokenEndpoints(t), brokenCalls(t), brokenUpstreams(t), brokenHop(t), deadHop(t)}
+	rows := 0
+	for _, s := range scenes {
+		rows += len(s.rows)
+		t.Run(s.name, func(t *testing.T) {
+			for _, b := range s.rows {
+				t.Run(b.name, func(t *testing.T) { b.run(t, s) })
+			}
+		})
+	}
+	states, ailments := ailingStates(t)
+	rows += len(ailments)
+	for _, a := range ailments {
+		t.Run("states/"+a.name, func(t *testing.T) { a.run(t, states) })
+		states.told = map[string]string{}
+	}
+	scenes = append(scenes, states)
+	t.Run("page", func(t *testing.T) { lookAtPages(t, scenes) })
+	for _, s := range scenes {
+		s.hunt(t)
+	}
+	t.Logf("%d ways", rows)
+}
