@@ -19,7 +19,7 @@ const module = "github.com/seed-13b04e61/gateway"
 // only, so never one beside it.
 var floors = map[string]int{
 	"secrets": 0, "audit": 0, "sandbox": 0, "certs/alert": 0,
-	"egress": 1, "routes": 1, "tokens": 1, "certs": 1,
+	"egress": 1, "routes": 1, "tokens": 1, "certs": 1, "tracing": 1,
 	"gate": 2, "authority": 2, "sql/tds": 2,
 	"proxy": 3, "admin": 3, "sql": 3,
 	"cmd/gateway": 4,
@@ -38,6 +38,9 @@ var homes = map[string][]string{
 	"gopkg.in/natefinch/lumberjack.v2":       {"audit"},
 	"github.com/hashicorp/golang-lru":        {"tokens", "gate", "certs"},
 	"github.com/rs/zerolog":                  {"audit"},
+	"go.opentelemetry.io/otel":               {"tracing"},
+	"go.opentelemetry.io/proto/otlp":         {"tracing"},
+	"google.golang.org/protobuf":             {"tracing"},
 	"github.com/prometheus/client_golang":    {"audit"},
 	"github.com/fsnotify/fsnotify":           {"secrets"},
 	"github.com/spf13/cobra":                 {"cmd/gateway"},
@@ -60,6 +63,7 @@ var reveals = map[string]int{
 	"admin":       1, // the admin key, to compare
 	"cmd/gateway": 2, // token --raw, and the admin key that a command sends
 	"tokens":      2, // a token's length
+	"tracing":     1, // a header for the collector
 	"sql/tds":     1, // the token, into LOGIN7
 }
 

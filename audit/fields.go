@@ -128,6 +128,8 @@ func messageFields() []Field {
 		{"gateway.issuer", "string", inMessage, "about callers' tokens", "the issuer"},
 		{"gateway.entra.correlation_id", "string", inMessage, "Entra refused", "for Microsoft's support"},
 		{"gateway.entra.trace_id", "string", inMessage, "Entra refused", "for Microsoft's support; no W3C trace-id"},
+		{"gateway.traces.endpoint", "string", inMessage, "about traces", "where spans go to"},
+		{"gateway.traces.lost", "number", inMessage, "spans were lost", "how many since the last such line"},
 		{"gateway.purged", "number", inMessage, "a purge", "tokens that were forgotten"},
 		{"gateway.audit.lost", "number", inMessage, "records were lost", "how many"},
 		{"gateway.untold", "number", inMessage, "of its kind", "how many like this went without a line"},

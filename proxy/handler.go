@@ -78,6 +78,8 @@ type Handler struct {
 	acr     *registries
 	via     []string // this instance's entry of the Via field (RFC 9110 §7.6.3)
 
+	tracer audit.Tracer // nil: traces are off
+
 	running, streams, connections atomic.Int64 // see [InFlight]
 	draining                      atomic.Bool
 	switches                      switches
@@ -170,6 +172,9 @@ func (h *Handler) Use(g Gate, dialer Dialer) (findings []error) {
 	return findings
 }
 
+// Trace has t make spans of all calls. It must be called before the first.
+func (h *Handler) Trace(t audit.Tracer) { h.tracer = t }
+
 // Purge forgets the tokens of container registries whose key matches: its
 // Credential and Tenant are those of the token that was exchanged. It returns
 // how many there were.
@@ -217,6 +222,9 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t *tunnel) *pass
 	p.event.RequestID = requestID()
 	p.event.TraceID = traceID(r.Header.Get("Traceparent"))
 	p.event.Method, p.event.Remote = r.Method, r.RemoteAddr
+	if h.tracer != nil {
+		p.span = h.tracer.Start(&p.event, r)
+	}
 	return p
 }
 
@@ -225,6 +233,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, t *tunnel) {
 	h.running.Add(1)
 	defer h.finish(p)
 	next, refused := h.enter(p, r)
+	p.judged(refused)
 	if refused != nil {
 		h.refuse(&p.meter, p, refused)
 		return
@@ -247,11 +256,19 @@ func (h *Handler) finish(p *passage) {
 		}
 	}
 	h.leave(p)
-	h.cfg.Recorder.Record(p.end())
+	h.record(p.end(), p.span)
 	h.switches.remove(p.meter.switched)
 	if v != nil {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// record ends span with e, unless traces are off, and tells who records.
+func (h *Handler) record(e *audit.Event, span audit.Span) {
+	if span != nil {
+		span.End(e)
+	}
+	h.cfg.Recorder.Record(e)
 }
 
 // defect logs a panic of ours, from within the deferred function that met it.

@@ -312,7 +312,7 @@ func (t *tunnel) fail(r *refusal) {
 	if a, ok := t.h.answers[r.code]; ok {
 		e.Status, e.Remedy = a.Status, cmp.Or(r.remedy, a.Remedy)
 	}
-	t.h.cfg.Recorder.Record(&e)
+	t.h.record(&e, t.span)
 }
 
 // inside lets in the calls of tunnels.

@@ -179,6 +179,7 @@ type rigging struct {
 	config   proxy.Config        // beside what every rig has
 	tls      *tls.Config         // of the front, which then speaks HTTP/2 too; nil: plain
 	judge    func(*gate.Gate) proxy.Gate
+	tracer   audit.Tracer // nil: traces are off
 }
 
 const credentials = `
@@ -216,6 +217,9 @@ func (o rigging) newRig(t testing.TB, text string, upstream *httptest.Server) *r
 	cfg.Tokens, cfg.Recorder, cfg.Log = store, g.events, log
 	g.handler = proxy.New(cfg)
 	t.Cleanup(g.handler.Close)
+	if g.tracer != nil {
+		g.handler.Trace(g.tracer)
+	}
 	for _, err := range g.use(t, text, upstream) {
 		t.Fatal(err)
 	}

@@ -19,6 +19,8 @@ import (
 type passage struct {
 	context.Context
 	event   audit.Event
+	span    audit.Span // nil: traces are off
+	tries   int        // at the upstream, while traces are on
 	meter   meter
 	in      inflow
 	world   *world         // the table that the call began with

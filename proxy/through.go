@@ -83,7 +83,7 @@ func (t *tunnel) pass() {
 	if why := t.reason(); why != "" {
 		e.Cause = "the tunnel was cut off: " + why
 	}
-	t.h.cfg.Recorder.Record(&e)
+	t.h.record(&e, t.span)
 }
 
 // flow is what moves through an opaque tunnel.
@@ -259,12 +259,15 @@ func rewriteThrough(pr *httputil.ProxyRequest) {
 // onward sends each call by the way out of its own table.
 type onward struct{}
 
-// RoundTrip implements [http.RoundTripper].
+// RoundTrip implements [http.RoundTripper]. The fields that traces go by are as
+// little touched as any other.
 func (onward) RoundTrip(req *http.Request) (*http.Response, error) {
 	p := passageOf(req.Context())
+	try := p.try(req)
 	began := time.Now()
 	resp, err := p.world.onward.RoundTrip(req)
 	p.event.Upstream = time.Since(began)
+	tried(try, resp, err)
 	return resp, err
 }
 

@@ -48,6 +48,7 @@ func (t secondTry) RoundTrip(req *http.Request) (*http.Response, error) {
 	began := time.Now()
 	err := t.fetch(req, p)
 	p.event.TokenWait = time.Since(began)
+	p.asked(began, audit.Lookup{}, err)
 	if err != nil {
 		return nil, &tokenError{err}
 	}
@@ -109,6 +110,7 @@ func (t secondTry) again(req *http.Request, refused *http.Response) (*http.Respo
 	began := time.Now()
 	renewed, err := t.renew(req.Context(), p, claims)
 	p.event.TokenWait += time.Since(began)
+	p.asked(began, audit.Lookup{Renewal: true, Vain: !renewed}, err)
 	switch {
 	case err != nil:
 		_ = refused.Body.Close()
@@ -178,6 +180,16 @@ const staleTries = 16
 // send sends req with the passage's tokens and its body from the first byte, and
 // does so again where nothing was sent.
 func (p *passage) send(req *http.Request) (*http.Response, error) {
+	try := p.try(req)
+	if try != nil {
+		try.Propagate(req.Header)
+	}
+	resp, err := p.sendOften(req)
+	tried(try, resp, err)
+	return resp, err
+}
+
+func (p *passage) sendOften(req *http.Request) (*http.Response, error) {
 	resp, err := p.sendOnce(req)
 	for tries := 1; err != nil && err.Error() == closedIdle && tries < staleTries; tries++ {
 		again, errAgain := p.sendOnce(req)

@@ -50,6 +50,7 @@ type tunnel struct {
 	evidence gate.Evidence
 	holder   string      // the caller's name, by whose share it counts; "" for anyone
 	event    audit.Event // of the CONNECT
+	span     audit.Span  // likewise; nil: traces are off
 	far      net.Conn    // the other end of what is passed through; nil when intercepted
 
 	early   []byte       // came before it was wanted; read first
@@ -188,12 +189,13 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	t, refused := h.dig(p, r)
+	p.judged(refused)
 	if refused != nil {
 		p.hangUp = r.ContentLength != 0 // nobody knows where the next request begins
 		h.refuse(&p.meter, p, refused)
 		p.in.close()
 		p.meter.leave()
-		h.cfg.Recorder.Record(p.end())
+		h.record(p.end(), p.span)
 		return
 	}
 	if t.way == gate.Through {
@@ -296,7 +298,7 @@ func (t *tunnel) open(p *passage) *refusal {
 		t.early = append([]byte(nil), t.early...)
 	}
 	p.event.Status = http.StatusOK
-	t.event = p.event
+	t.event, t.span = p.event, p.span
 	if !t.h.tunnels.enter(t) {
 		t.end("the gateway stopped")
 		return nil

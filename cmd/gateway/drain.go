@@ -82,6 +82,7 @@ func (g *gateway) drain(delay time.Duration) error {
 			_ = srv.Close()
 		}
 	}
+	g.flushTraces(ctx)
 	g.log.Info("stopped")
 	return cut
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/secrets"
 	"github.com/seed-13b04e61/gateway/tokens"
+	"github.com/seed-13b04e61/gateway/tracing"
 )
 
 // engine is the gateway without its listeners: what a table is turned into,
@@ -35,6 +36,7 @@ type engine struct {
 	directory *authority.Directory
 	store     *tokens.Store
 	trail     *audit.Trail
+	traces    *tracing.Traces // nil: traces are off
 	memory    *memory
 	usage     *admin.Usage
 	callers   *gate.Identifier
@@ -107,6 +109,7 @@ func (e *engine) Close() {
 		e.sql.server.Close()
 	}
 	e.handler.Close()
+	e.flushTraces(context.Background())
 	e.store.Close()
 	e.trail.Close()
 	if e.certs != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-13b04e61/gateway/certs"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/sandbox"
+	"github.com/seed-13b04e61/gateway/tracing"
 )
 
 // sceneDir makes the folder of the scene's files: at path, where there must be
@@ -89,7 +90,11 @@ func (sc *scene) start(f sandboxFlags, s std) error {
 	if err != nil {
 		return err
 	}
-	sc.gateway, err = start(file, doors{Listen: file.Table().Listen}, log)
+	traces, err := tracing.Read(os.LookupEnv)
+	if err != nil {
+		return fmt.Errorf("refusing to start: %w", err)
+	}
+	sc.gateway, err = start(file, doors{Listen: file.Table().Listen, traces: traces}, log)
 	return err
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/seed-13b04e61/gateway/certs"
 	"github.com/seed-13b04e61/gateway/proxy"
 	"github.com/seed-13b04e61/gateway/routes"
+	"github.com/seed-13b04e61/gateway/tracing"
 	"github.com/spf13/cobra"
 )
 
@@ -34,9 +35,10 @@ type serveFlags struct {
 // doors are where a gateway listens, for whom, and how it stops.
 type doors struct {
 	routes.Listen
-	anonymous bool          // strangers off loopback are meant
-	delay     time.Duration // between saying not ready and taking no more calls
-	ca        *certs.CA     // of the tunnel door; nil: that of intercept.ca_dir, if it is set
+	anonymous bool              // strangers off loopback are meant
+	delay     time.Duration     // between saying not ready and taking no more calls
+	ca        *certs.CA         // of the tunnel door; nil: that of intercept.ca_dir, if it is set
+	traces    *tracing.Settings // nil: traces are off
 }
 
 func newServe(s std) *cobra.Command {
@@ -53,6 +55,9 @@ does the same without the delay; a second signal kills.
 
 With NOTIFY_SOCKET in the environment, a service manager hears when all doors are
 open, of each reload and of the end, as systemd's Type=notify-reload wants it.
+
+Traces are switched on by the standard OTEL_ variables alone, as in
+OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318; docs/reference/tracing.md.
 
 With --check-sql it logs in to each server of sql: first, as gateway check --live
 does, prints what became of each, and exits with 1 instead of opening a door if one
@@ -94,7 +99,8 @@ func serve(ctx context.Context, f serveFlags, s std) error {
 	if d.delay < 0 {
 		d.delay = defaultDelay(addresses(l, file.Table())...)
 	}
-	if err := d.mayServe(file.Table()); err != nil {
+	d.traces, err = tracing.Read(os.LookupEnv)
+	if err := errors.Join(d.mayServe(file.Table()), err); err != nil {
 		return fmt.Errorf("refusing to start: %w", err)
 	}
 	conf := file.Table().Log
@@ -189,7 +195,7 @@ func start(file *routes.File, d doors, log *audit.Log) (*gateway, error) {
 		g.closeListeners()
 		return nil, fmt.Errorf("refusing to start: %w", err)
 	}
-	opened, err := g.furnish(file.Table())
+	opened, err := g.furnish(file.Table(), d.traces)
 	if err != nil {
 		stop()
 		g.closeListeners()
@@ -230,8 +236,9 @@ func (g *gateway) listen() (err error) {
 	return nil
 }
 
-// furnish gives the doors their certificates, and opens those of sql.
-func (g *gateway) furnish(table *routes.Table) (notices []notice, err error) {
+// furnish gives the doors their certificates, turns traces on unless they are nil,
+// and opens the doors of sql.
+func (g *gateway) furnish(table *routes.Table, traces *tracing.Settings) (notices []notice, err error) {
 	for _, l := range []net.Listener{g.proxyL, g.adminL, g.healthL} {
 		if l != nil {
 			g.listening = append(g.listening, l.Addr())
@@ -240,6 +247,9 @@ func (g *gateway) furnish(table *routes.Table) (notices []notice, err error) {
 	g.forbidOwn()
 	if g.certs, err = g.openCertificates(g.doors.TLS, g.proxyL); err != nil {
 		return nil, err
+	}
+	if err := g.trace(traces); err != nil {
+		return nil, fmt.Errorf("refusing to start: %w", err)
 	}
 	g.sql = newSQLDoors(g.engine)
 	change, err := g.openSQL(table)

@@ -38,8 +38,12 @@ type sqlDoors struct {
 func newSQLDoors(e *engine) *sqlDoors {
 	s := &sqlDoors{ca: e.ca, selfMade: sync.OnceValues(certs.SelfMade)}
 	s.pairs.Store(&map[pairFiles]*certs.Pair{})
+	recorders := audit.SessionRecorders{e.log, e.metrics, e.trail, e.memory.sessions}
+	if e.traces != nil {
+		recorders = append(recorders, e.traces)
+	}
 	s.server = sql.New(sql.Config{
-		Tokens: e.store, Identifier: e.callers, Recorder: audit.SessionRecorders{e.log, e.metrics, e.trail, e.memory.sessions}, Log: e.log,
+		Tokens: e.store, Identifier: e.callers, Recorder: recorders, Log: e.log,
 		Listen: listenSQL, Certificate: s.certificate, Counted: e.metrics.SQLCounted,
 	})
 	return s
