@@ -107,9 +107,14 @@ command -v mcs >/dev/null && command -v mono >/dev/null && [ -f /usr/lib/mono/4.
   need+=(mono-mcs mono-runtime libmono-system-data4.0-cil libmono-i18n-west4.0-cil)
 # Looks at the live page.
 [ -x /usr/bin/chromium ] || need+=(chromium)
+# Judges the alerts on running gateways.
+command -v prometheus >/dev/null && command -v promtool >/dev/null || need+=(prometheus)
+command -v prlimit >/dev/null || need+=(util-linux)
 if [ ${#need[@]} -gt 0 ]; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+  # Its package starts a server, which nobody wants here.
+  case " ${need[*]} " in *" prometheus "*) ! command -v systemctl >/dev/null || systemctl disable -q --now prometheus 2>/dev/null || true ;; esac
 fi
 # doctor finds each of them, and none may be missing here.
 CI=true go test -count=1 -run '^TestReal|^TestDoctor' ./cmd/gateway

@@ -75,7 +75,7 @@ type Window interface {
 	// Explain says what gateway explain says of a call; caller is the name of
 	// the one that makes it, "" for none. An error means that it was not asked
 	// rightly.
-	Explain(ctx context.Context, method, target, caller string) (any, error)
+	Explain(ctx context.Context, method, target, caller string) (Explanation, error)
 	Calls() *audit.Calls
 	Sessions() *audit.Sessions
 }

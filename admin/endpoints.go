@@ -23,7 +23,7 @@ func Endpoints() []Endpoint {
 		{"GET", "/api/requests", false, "route, caller, status (403, 4xx), code, limit (100; at most 1000)", "[]Request", "The latest calls, newest first. With `Accept: text/event-stream` the same as events `request`, oldest first, and those that follow."},
 		{"GET", "/api/sessions", false, "route (the door), caller, code (the result), limit", "[]Session", "The latest logins of database drivers and ends of their sessions, newest first; as events `session` too."},
 		{"GET", "/api/permissions", false, "", "Permissions", "What the tokens of each credential may do, which of it calls used, and what the API refused."},
-		{"GET", "/api/explain", false, "method, url, caller", "", "What `gateway explain --json` prints, for the table in force. A call that would be refused is answered with 200 too."},
+		{"GET", "/api/explain", false, "method, url, caller", "Explanation", "What `gateway explain --json` prints, for the table in force. A call that would be refused is answered with 200 too."},
 		{"POST", "/api/reload", false, "", "Reloaded", "Reads routes.yaml again; 422 when it was not taken."},
 		{"POST", "/api/purge", false, "credential, tenant, scope", "Purged", "Forgets tokens, all of them without a query."},
 	}

@@ -282,6 +282,33 @@ func luminance(t *testing.T, hex string) float64 {
 	return sum
 }
 
+// A page that is part of the binary has to stay small, and so do its pictures.
+func TestPageAndItsPicturesAreSmall(t *testing.T) {
+	total := 0
+	for _, content := range pageFiles(t) {
+		total += len(content)
+	}
+	if most := 96 << 10; total > most {
+		t.Errorf("the page has %d bytes, want %d at most", total, most)
+	}
+	pictures, err := filepath.Glob("../docs/page*.png")
+	if err != nil || len(pictures) == 0 {
+		t.Fatalf("there are %d pictures (%v)", len(pictures), err)
+	}
+	text, err := os.ReadFile("../docs/page.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range pictures {
+		if info, err := os.Stat(name); err != nil || info.Size() > 300_000 {
+			t.Errorf("%s: %v, want 300 kB at most", name, err)
+		}
+		if !strings.Contains(string(text), "]("+filepath.Base(name)+")") {
+			t.Errorf("docs/page.md does not show %s", name)
+		}
+	}
+}
+
 func ExamplePage() {
 	w := httptest.NewRecorder()
 	admin.Page().ServeHTTP(w, httptest.NewRequest("GET", "/", nil))

@@ -39,11 +39,11 @@ func (w *watched) Tokens(limit int) ([]admin.Token, int) {
 	return []admin.Token{{Credential: "default", SHA256: "0123456789abcdef"}}, 7
 }
 func (w *watched) Status() admin.Status { return admin.Status{Version: "test", Degraded: []string{}} }
-func (w *watched) Explain(_ context.Context, method, target, caller string) (any, error) {
+func (w *watched) Explain(_ context.Context, method, target, caller string) (admin.Explanation, error) {
 	if target == "" {
-		return nil, errors.New("no url")
+		return admin.Explanation{}, errors.New("no url")
 	}
-	return map[string]string{"asked": method + " " + target + " " + caller}, nil
+	return admin.Explanation{Detail: method + " " + target + " " + caller}, nil
 }
 
 var windows = []string{
@@ -120,12 +120,12 @@ func TestWindowShowsWhatTheGatewaySays(t *testing.T) {
 	if _, h := get(t, l, "/api/tokens", &tokens); len(tokens) != 1 || h.Get("Gateway-Left-Out") != "7" || h.Get("Cache-Control") != "no-store" {
 		t.Errorf("tokens: %+v %v", tokens, h)
 	}
-	var asked map[string]string
-	if get(t, l, "/api/explain?method=GET&url=https%3A%2F%2Fa.example.com%2Fb%3Fc&caller=ci", &asked); asked["asked"] != "GET https://a.example.com/b?c ci" {
-		t.Errorf("explain was asked %v", asked)
+	var asked struct{ Detail, Error string }
+	if get(t, l, "/api/explain?method=GET&url=https%3A%2F%2Fa.example.com%2Fb%3Fc&caller=ci", &asked); asked.Detail != "GET https://a.example.com/b?c ci" {
+		t.Errorf("explain was asked %+v", asked)
 	}
-	if status, _ := get(t, l, "/api/explain?method=GET", &asked); status != 400 || asked["error"] != "no url" {
-		t.Errorf("explain without a url: %d %v", status, asked)
+	if status, _ := get(t, l, "/api/explain?method=GET", &asked); status != 400 || asked.Error != "no url" {
+		t.Errorf("explain without a url: %d %+v", status, asked)
 	}
 }
 

@@ -56,7 +56,7 @@ var (
 	sEntries       = Series{"gateway_token_cache_entries", "gauge", "Tokens in the cache.", nil}
 	sBytes         = Series{"gateway_token_cache_bytes", "gauge", "Memory that the cached tokens account for.", nil}
 	sTokenExpiry   = Series{"gateway_token_expiry_timestamp_seconds", "gauge", "Expiry of the cached token of each credential and scope of static routes.", []string{"credential", "scope"}}
-	sCredReady     = Series{"gateway_credential_ready", "gauge", "1 when the credential could be loaded and was not refused since.", []string{"credential"}}
+	sCredReady     = Series{"gateway_credential_ready", "gauge", "1 when the credential could be loaded and was not refused since, but for one scope.", []string{"credential"}}
 	sCredExpiry    = Series{"gateway_credential_expiry_timestamp_seconds", "gauge", "When what proves the credential ends: a certificate, a federated token. Absent when that has no end, or none that the gateway could know, as a secret.", []string{"credential"}}
 	sCredFallback  = Series{"gateway_credential_fallback", "gauge", "1 while this credential is refused and its fallback is in use.", []string{"credential"}}
 	sTunnels       = Series{"gateway_tunnels", "gauge", "Tunnels that are open, intercepted and passed through.", nil}

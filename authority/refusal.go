@@ -320,3 +320,16 @@ func first(list ...string) string {
 	}
 	return ""
 }
+
+// ofScope tells whether a refusal is about the one scope that was asked for: its
+// resource, what the application may do there, how it is written. The credential
+// is as good for others as it was.
+func (e *Error) ofScope() bool {
+	switch e.AADSTS {
+	case 70011, 1002012, 28000, 700022, 28002, 28003, 901002, // how it is written
+		500011, 50001, 500014, 90009, 650052, // its resource
+		501051, 50105, 65001, 650056, 650057, 650054, 90094: // the grant
+		return true
+	}
+	return e.Code == "invalid_scope" || e.Code == "invalid_resource" || e.Code == "invalid_target" // RFC 6749 §5.2, RFC 8707 §2
+}

@@ -30,9 +30,10 @@ type Status struct {
 }
 
 // Usable tells whether, by all that is known, a token can be had: by the
-// credential itself or by the fallback in its place.
+// credential itself or by the fallback in its place. That it was refused a
+// token for one scope says nothing of the others.
 func (s Status) Usable() bool {
-	return s.Fallback != "" || s.Ready && (s.LastError == nil || !s.LastError.Refused())
+	return s.Fallback != "" || s.Ready && (s.LastError == nil || !s.LastError.Refused() || s.LastError.ofScope())
 }
 
 // Status returns the condition of every credential, in the table's order. It

@@ -69,8 +69,8 @@ func TestRecipesOfTheReverseAndForwardDoorsHold(t *testing.T) {
 			noneBare(t, w)
 			g.end(t)
 			records := g.stdout.String()
-			forward := strings.Contains(records, `"door":"forward"`) || strings.Contains(records, `"door":"tunnel"`) // Node asks for a tunnel to port 80
-			if !forward || !strings.Contains(records, `"door":"reverse"`) {
+			forward := strings.Contains(records, `"gateway.door":"forward"`) || strings.Contains(records, `"gateway.door":"tunnel"`) // Node asks for a tunnel to port 80
+			if !forward || !strings.Contains(records, `"gateway.door":"reverse"`) {
 				t.Errorf("the calls did not come by both doors:\n%s", tail(records, 2000))
 			}
 		})

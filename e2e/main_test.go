@@ -40,7 +40,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	for _, name := range []string{"curl", "wget", "node", "java", "openssl", "git", "slowhttptest", "tsql", "bsqldb", "freebcp", "mcs", "mono"} {
+	for _, name := range []string{"curl", "wget", "node", "java", "openssl", "git", "slowhttptest", "tsql", "bsqldb", "freebcp", "mcs", "mono", "prometheus", "promtool", "prlimit"} {
 		if _, err := exec.LookPath(name); err != nil {
 			fmt.Fprintf(os.Stderr, "%v; run make clients\n", err)
 			return 1

@@ -55,20 +55,5 @@ func TestPageInABrowser(t *testing.T) {
 			browse(t, what, newFakeAdmin(t, g.admin, needs), "ADMIN_KEY="+key)
 		})
 	}
-}
-
-// Started, called, failed, seen: on the page of a real gateway.
-func TestPageShowsWhatARunningGatewayDoes(t *testing.T) {
-	_, g := startGraph(t, `    allow:
-      - {methods: [GET], paths: ["/v1.0/**"]}
-`)
-	must(t, g.client, request{url: g.url("/graph/v1.0/users")})
-	refused(t, must(t, g.client, request{method: "DELETE", url: g.url("/graph/v1.0/users/adele")}), 403, "rule_denied")
-	text, err := os.ReadFile(g.config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, g.config, string(text)+"    scpoe: x\n")
-	eventually(t, "the bad edit is refused", func() bool { return g.metric(t, "gateway_config_last_reload_successful") == 0 })
-	browse(t, "running", "http://"+g.admin, "PROXY=http://"+g.proxy)
+	t.Run("crowd", func(t *testing.T) { browse(t, "crowd", newCrowdedAdmin(t, g.admin)) })
 }

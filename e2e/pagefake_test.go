@@ -3,10 +3,12 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -17,6 +19,7 @@ type fakeObject = map[string]any
 // everything is wrong.
 type fakeAdmin struct {
 	key   string // "": none is needed
+	left  int    // tokens that its answer leaves out
 	calls []fakeObject
 	more  chan fakeObject // to be streamed
 }
@@ -25,11 +28,40 @@ type fakeAdmin struct {
 // at real, and returns its address.
 func newFakeAdmin(t *testing.T, real, key string) string {
 	t.Helper()
-	f := &fakeAdmin{key: key, calls: fakeCalls(), more: make(chan fakeObject, 10)}
+	return serveFake(t, real, &fakeAdmin{key: key, calls: fakeCalls()}, fakeAnswers())
+}
+
+// newCrowdedAdmin serves one with a thousand calls and five thousand tokens.
+func newCrowdedAdmin(t *testing.T, real string) string {
+	t.Helper()
+	const tokens, shown = 5000, 1000
+	f, answers := &fakeAdmin{left: tokens - shown}, fakeAnswers()
+	for id := range 1000 {
+		f.calls = append(f.calls, fakeCall(id+1))
+	}
+	var list []fakeObject
+	for i := range shown {
+		list = append(list, fakeObject{
+			"credential": "default", "tenant": fmt.Sprintf("tenant-%d.example", i), "scope": "https://graph.microsoft.com/.default", "sha256": fmt.Sprintf("%016x", i),
+			"source": "cache", "obtained": time.Now(), "refresh_at": time.Now().Add(time.Hour), "expires": time.Now().Add(2 * time.Hour), "usable": i != 700, "failing": i == 700,
+		})
+	}
+	answers["tokens"] = list
+	return serveFake(t, real, f, answers)
+}
+
+func serveFake(t *testing.T, real string, f *fakeAdmin, answers map[string]any) string {
+	t.Helper()
+	f.more = make(chan fakeObject, 10)
 	mux := http.NewServeMux()
 	mux.Handle("/", httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: real}))
-	for path, answer := range fakeAnswers() {
-		mux.HandleFunc("GET /api/"+path, f.guarded(func(w http.ResponseWriter, _ *http.Request) { fakeReply(w, http.StatusOK, answer) }))
+	for path, answer := range answers {
+		mux.HandleFunc("GET /api/"+path, f.guarded(func(w http.ResponseWriter, _ *http.Request) {
+			if path == "tokens" {
+				w.Header().Set("Gateway-Left-Out", strconv.Itoa(f.left))
+			}
+			fakeReply(w, http.StatusOK, answer)
+		}))
 	}
 	mux.HandleFunc("GET /api/requests", f.guarded(f.stream))
 	mux.HandleFunc("POST /fake/emit", func(w http.ResponseWriter, r *http.Request) {
@@ -38,8 +70,12 @@ func newFakeAdmin(t *testing.T, real, key string) string {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		call["id"] = time.Now().UnixMicro()
-		f.more <- call
+		times, _ := strconv.Atoi(r.URL.Query().Get("times")) // 0: once
+		for i := range max(times, 1) {
+			one := maps.Clone(call)
+			one["id"] = time.Now().UnixMicro() + int64(i)
+			f.more <- one
+		}
 	})
 	srv := httptest.NewServer(mux)
 	t.Cleanup(func() {
@@ -115,6 +151,22 @@ func fakeCalls() []fakeObject {
 	return calls
 }
 
+func fakePermissions(now time.Time) fakeObject {
+	return fakeObject{
+		"credential": "default", "scope": "https://graph.microsoft.com/.default", "routes": []string{"graph"}, "token": "read", "graph": true, "unknown_calls": 0,
+		"roles": []fakeObject{
+			{"name": "Group.Read.All", "use": "unused", "calls": 0}, {"name": "Sites.Selected", "use": "unclear", "calls": 0},
+			{"name": "User.Read.All", "use": "used", "calls": 212, "last": now},
+		},
+		"denied": []fakeObject{
+			{"route": "graph", "method": "GET", "template": "/v1.0/reports/{id}", "denied": 1, "last": now, "remark": "which permission it wants is not known here", "remedy": "see its documentation"},
+			{"route": "graph", "method": "POST", "template": "/v1.0/users/{id}/sendMail", "denied": 3, "last": now, "missing": "Mail.Send", "remark": "it wants Mail.Send",
+				"remedy": "az ad app permission add --id 0000 --api 1111 --api-permissions 2222=Role, then gateway purge --credential default"},
+		},
+		"calls": []fakeObject{},
+	}
+}
+
 // fakeAnswers are those of the API, by path.
 func fakeAnswers() map[string]any {
 	now := time.Now()
@@ -150,6 +202,14 @@ func fakeAnswers() map[string]any {
 			{"id": 1, "session": "s1", "event": "login", "time": now, "name": "orders-db", "result": "upstream_refused", "number": 18456,
 				"cause": "Login failed for user '<token-identified principal>'", "remedy": "CREATE USER [app] FROM EXTERNAL PROVIDER in that database."},
 		},
-		"explain": fakeObject{"allowed": false, "door": "tunnel", "code": "rule_denied", "detail": "no allow rule lets GET /v1.0/me pass", "route": "graph", "at": "routes.yaml:9"},
+		"permissions": fakeObject{"since": now.Add(-3 * time.Hour), "apis": []fakeObject{fakePermissions(now)}},
+		"explain": fakeObject{"allowed": false, "door": "tunnel", "code": "rule_denied", "detail": "no allow rule lets GET /v1.0/me pass", "route": "graph", "at": "routes.yaml:9",
+			"remedy":  "add the path to allow of route graph",
+			"decided": fakeObject{"at": "routes.yaml:12", "line": "      - {methods: [GET], paths: [\"/v1.0/users/**\"]}", "why": "the last allow rule of route graph"},
+			"passed_over": []fakeObject{
+				{"route": "orders", "at": "routes.yaml:3", "why": "its host differs: api.contoso.com"}, {"route": "web", "at": "routes.yaml:6", "why": "does not admit caller reports-job"}},
+			"more_passed_over": 7,
+			"also":             []fakeObject{{"route": "graph-all", "at": "routes.yaml:20", "why": "graph comes first"}},
+		},
 	}
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,7 @@ type setup struct {
 	Env    []string
 	Args   []string // of serve
 	Dir    string   // "": a fresh one
+	Binary string   // "": the built one
 }
 
 // gateway is a running process of the built binary.
@@ -83,7 +85,7 @@ func start(t testing.TB, s setup) *gateway {
 		write(t, g.config, s.Config)
 	}
 	ready := filepath.Join(t.TempDir(), "ready.json")
-	g.cmd = exec.Command(tool("gateway"), append([]string{"serve", "--config", g.config, "--ready-file", ready}, s.Args...)...)
+	g.cmd = exec.Command(cmp.Or(s.Binary, tool("gateway")), append([]string{"serve", "--config", g.config, "--ready-file", ready}, s.Args...)...)
 	g.cmd.Env = append(bareEnvironment(), s.Env...)
 	g.cmd.Stdout, g.cmd.Stderr = &g.stdout, &g.stderr
 	if err := g.cmd.Start(); err != nil {

@@ -21,14 +21,22 @@ func (f *sqlField) pool(t testing.TB, user, password, extra string) *sql.DB {
 
 func sqlPool(t testing.TB, addr, user, password, query string) *sql.DB {
 	t.Helper()
-	address := url.URL{Scheme: "sqlserver", Host: addr, User: url.UserPassword(user, password), RawQuery: query}
-	db, err := sql.Open("sqlserver", address.String())
+	db, err := openSQL(addr, user, password, query)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db.SetMaxOpenConns(1)
 	t.Cleanup(func() { _ = db.Close() })
 	return db
+}
+
+// openSQL is sqlPool for those who close it themselves.
+func openSQL(addr, user, password, query string) (*sql.DB, error) {
+	address := url.URL{Scheme: "sqlserver", Host: addr, User: url.UserPassword(user, password), RawQuery: query}
+	db, err := sql.Open("sqlserver", address.String())
+	if err == nil {
+		db.SetMaxOpenConns(1)
+	}
+	return db, err
 }
 
 // whoever asks for one text.

@@ -66,7 +66,7 @@ func (g *Gate) ExplainTunnel(ctx context.Context, t Target) (Way, routes.Authori
 	case way == Through:
 		x.taken(nil, g.passed(at))
 	case named:
-		x.taken(r, Ground{cmp.Or(r.Lines.Hosts, r.Line), fmt.Sprintf("route %s is the first that names %s and admits the caller; each call inside is judged by itself", r.Name, at)})
+		x.taken(r, Ground{cmp.Or(r.Lines.Hosts, r.Line), fmt.Sprintf("route %s is the first that names %s and admits the caller: each call inside is judged by itself", r.Name, at)})
 	default:
 		x.taken(r, Ground{r.Line, fmt.Sprintf("route %s hands out placeholders at %s", r.Name, at)})
 	}
@@ -137,21 +137,21 @@ func (d *decision) ground() Ground {
 		}
 		return Ground{p.Rule, fmt.Sprintf("this rule of allow holds for %s on %s", inQuotes(d.target.Method), on)}
 	}
-	why := fmt.Sprintf("route %s is the first that names %s", r.Name, p.Authority)
+	why := fmt.Sprintf("route %s is the first that fits: it names %s", r.Name, p.Authority)
 	line := r.Line
 	if p.mounted {
 		why = fmt.Sprintf("no longer mount than %s begins the path", r.Mount)
 		line = cmp.Or(r.Lines.Mount, line)
 	}
 	if template := d.template.String(); p.bound && template != "" {
-		why, line = why+", and its paths have "+template, cmp.Or(r.Lines.Paths, line)
+		why, line = why+", its paths have "+template, cmp.Or(r.Lines.Paths, line)
 	}
 	switch {
 	case d.gate.callers == nil:
 	case r.Callers != nil:
-		why += ", and it admits " + d.caller()
+		why += ", it admits " + d.caller()
 	default:
-		why += ", and it admits every named caller"
+		why += ", it admits every named caller"
 	}
 	switch {
 	case p.Batch:
@@ -249,7 +249,7 @@ func (d *decision) also(x *Account, r *routes.Route) {
 		x.MoreAlso++
 		return
 	}
-	why := "names the host too, and comes later: the first that fits decides"
+	why := "names the host too: it takes calls inside that no route before it does"
 	if d.target.Path != "" {
 		probe := d.probe(r)
 		path, _, refusal := probe.fits(r, d.target.Path)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/seed-13b04e61/gateway/audit"
 	"github.com/seed-13b04e61/gateway/routes"
 )
 
@@ -70,4 +71,12 @@ func (g *Gate) passed(a routes.Authority) Ground {
 		why = fmt.Sprintf("no route names %s, and egress.allow has %s", a, g.table.Egress.Allow[entry])
 	}
 	return Ground{g.passedAt(a), why}
+}
+
+// Stranger is the refusal of a call, or of a login, that shows no credential.
+func Stranger(door audit.Door) *Refusal {
+	if door == audit.SQL {
+		return refuseSQL(&doubt{cause: errNothingShown.Error()}, 0)
+	}
+	return unknown(&Evidence{Door: door}, errNothingShown.Error())
 }

@@ -117,7 +117,7 @@ func (c innerCall) allowedBy(r *routes.Route, rules *ruleIndex, matched routes.P
 func (c innerCall) otherwise(r *routes.Route) string {
 	var methods []string
 	for i := range r.Allow {
-		if slices.ContainsFunc(r.Allow[i].Paths, func(p routes.Pattern) bool { return p.Match(c.path, r.FoldPaths) }) {
+		if r.Allow[i].Paths == nil || slices.ContainsFunc(r.Allow[i].Paths, func(p routes.Pattern) bool { return p.Match(c.path, r.FoldPaths) }) {
 			methods = append(methods, r.Allow[i].Methods...)
 		}
 	}

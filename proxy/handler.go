@@ -239,11 +239,12 @@ func (h *Handler) finish(p *passage) {
 	v := recover()
 	if err, ok := v.(error); v != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 		h.defect(p, v)
+		v = http.ErrAbortHandler
 		if p.meter.status == 0 {
 			h.refuse(&p.meter, p, &refusal{code: Internal, detail: "see the gateway's log for this request_id",
 				remedy: "report the log line with its stack"})
+			v = nil // whoever aborts takes the answer back
 		}
-		v = http.ErrAbortHandler
 	}
 	h.leave(p)
 	h.cfg.Recorder.Record(p.end())

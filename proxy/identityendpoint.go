@@ -147,6 +147,7 @@ func (h *Handler) refuseIdentity(p *passage, r *refusal) {
 	if !ok {
 		a = h.answers[Internal]
 	}
+	r = a.whole(r)
 	status, remedy, head := cmp.Or(a.Reverse, a.Status), r.remedy, p.meter.Header()
 	if r.code == gate.CallerUnknown {
 		remedy = "set IDENTITY_HEADER to the caller's key"

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -307,12 +308,9 @@ func (t *tunnel) remarkLeaving() {
 func (t *tunnel) fail(r *refusal) {
 	e := t.event
 	e.Duration = time.Since(e.Start)
-	e.Code, e.Cause, e.Remedy, e.Status = string(r.code), r.cause, r.remedy, statusClientGone
-	if e.Cause == "" {
-		e.Cause = r.detail
-	}
+	e.Code, e.Cause, e.Remedy, e.Status = string(r.code), r.told(), r.remedy, statusClientGone
 	if a, ok := t.h.answers[r.code]; ok {
-		e.Status = a.Status
+		e.Status, e.Remedy = a.Status, cmp.Or(r.remedy, a.Remedy)
 	}
 	t.h.cfg.Recorder.Record(&e)
 }

@@ -100,6 +100,17 @@ func (es *events) Record(e *audit.Event) {
 	es.more.Broadcast()
 }
 
+// explained checks that every refusal of any test ends in cause and remedy.
+func (es *events) explained(t testing.TB) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	for _, e := range es.list {
+		if e.Code != "" && (e.Cause == "" || e.Remedy == "") {
+			t.Errorf("%s of %s %s has cause %q and remedy %q; want both", e.Code, e.Method, e.Path, e.Cause, e.Remedy)
+		}
+	}
+}
+
 // the returns the nth event, the first being 1, once it was recorded: which is
 // after the caller has its answer.
 func (es *events) the(n int) audit.Event {
@@ -185,6 +196,7 @@ func (o rigging) newRig(t testing.TB, text string, upstream *httptest.Server) *r
 	t.Helper()
 	g := &rig{rigging: o, issuer: &issuer{always: o.always}, events: &events{}, log: &lines{}, dir: t.TempDir()}
 	g.events.more.L = &g.events.mu
+	t.Cleanup(func() { g.events.explained(t) })
 	if g.acquirer == nil {
 		g.acquirer = g.issuer
 	}

@@ -102,10 +102,7 @@ func (t *trouble) plainName() string {
 // note tells the log and the metrics of a refusal whose body is not the
 // gateway's own.
 func note(p *passage, t *trouble) {
-	p.event.Code, p.event.Cause, p.event.Remedy = string(t.code), t.cause, t.remedy
-	if t.cause == "" {
-		p.event.Cause = t.text
-	}
+	p.event.Code, p.event.Cause, p.event.Remedy = string(t.code), gate.Told(t.text, t.cause), t.remedy
 }
 
 // guidOf writes 32 hexadecimal digits as a GUID.

@@ -9,7 +9,6 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/audit"
@@ -51,6 +50,8 @@ type Answer struct {
 	// ProxyStatus is the error type of RFC 9209 §2.3.
 	ProxyStatus string
 	When        string // for the reference
+	// Remedy is the next step of a refusal that does not know a nearer one.
+	Remedy string
 	// Reverse is the status on the reverse door where it is another; else 0.
 	Reverse int
 }
@@ -58,32 +59,58 @@ type Answer struct {
 // Statuses is the one table that turns refusals into answers.
 func Statuses() []Answer {
 	return []Answer{
-		{Code: BadRequest, Status: 400, Title: "Request cannot be understood safely", ProxyStatus: "http_request_error", When: "an ambiguous or malformed target, or an attempt to smuggle"},
-		{Code: gate.CallerForbidden, Status: 403, Title: "This caller may not use the route", ProxyStatus: "http_request_denied", When: "`callers` of the route does not name this caller"},
-		{Code: gate.RuleDenied, Status: 403, Title: "No rule allows this call", ProxyStatus: "http_request_denied", When: "no rule under `allow` of the route holds for this method and path"},
-		{Code: gate.TenantDenied, Status: 403, Title: "This tenant may not be chosen", ProxyStatus: "http_request_denied", When: "the tenant that the call chose is absent, or on no list that holds for it"},
-		{Code: BrowserRefused, Status: 403, Title: "Browsers may not call here", ProxyStatus: "http_request_denied", When: "`Origin` or `Sec-Fetch-Site` on the reverse door"},
-		{Code: gate.EgressDenied, Status: 403, Title: "No route names this host", ProxyStatus: "http_request_denied", When: "no route and not allowed"},
-		{Code: gate.RouteUnknown, Status: 404, Title: "Nothing is mounted here", ProxyStatus: "http_request_denied", When: "reverse door, nothing mounted at this path"},
-		{Code: MethodRefused, Status: 405, Title: "Method is refused", ProxyStatus: "http_request_denied", When: "TRACE; CONNECT over HTTP/2, inside of a tunnel, or to the gateway itself"},
-		{Code: gate.CallerUnknown, Status: 407, Reverse: 401, Title: "Who calls is not known", ProxyStatus: "http_request_denied", When: "no or bad caller credential; 401 with `WWW-Authenticate` on the reverse door, 407 with `Proxy-Authenticate` elsewhere"},
-		{Code: SlowRequest, Status: 408, Title: "The request's body came too slowly", ProxyStatus: "http_request_error", When: "a body that pauses for 60 s, or comes with less than 240 bytes in a second on average after 10 s of waiting; a header that takes more than 10 s closes the connection without an answer"},
-		{Code: TooLarge, Status: 413, Title: "Request body is too large", ProxyStatus: "http_request_denied", When: "more than `limits.max_body` of the route, or a batch of more than 4 MiB"},
-		{Code: URITooLong, Status: 414, Title: "Request target is too long", ProxyStatus: "http_request_denied", When: "a target of more than 32 KiB"},
-		{Code: Misdirected, Status: 421, Title: "This is not the host that was asked for", ProxyStatus: "http_request_denied", When: "`Host` is not one of the gateway's names, or differs from the tunnel's"},
-		{Code: RateLimited, Status: 429, Title: "Too many calls", ProxyStatus: "http_request_denied", When: "`limits.rate` of the route or of the caller, or too many credentials of one source that were not believed; `Retry-After` says when to call again"},
-		{Code: HeadersTooLarge, Status: 431, Title: "Request header is too large", ProxyStatus: "http_request_denied", When: "fields of more than 64 KiB; beyond 100 KiB the answer is plain text without a code"},
-		{Code: Internal, Status: 500, Title: "The gateway has a defect", ProxyStatus: "proxy_internal_error", When: "a defect of the gateway; logged with its stack"},
-		{Code: NotSupported, Status: 501, Title: "Not supported", ProxyStatus: "proxy_internal_response", When: "a tunnel to a routed host without `intercept.ca_dir`, or to an address, for which no certificate can be made; a protocol that the route does not switch to"},
-		{Code: TokenRefused, Status: 502, Title: "The token endpoint refused the gateway", ProxyStatus: "proxy_configuration_error", When: "secret, certificate, scope, consent or policy"},
-		{Code: TokenReflected, Status: 502, Title: "The upstream echoes the gateway's token", ProxyStatus: "proxy_configuration_error", When: "the upstream's answer contained the token that it was sent; an answer that had begun is cut off instead"},
-		{Code: UpstreamUnreachable, Status: 502, Title: "The upstream cannot be reached", ProxyStatus: "destination_unavailable", When: "name, network, or an address that may not be dialled"},
-		{Code: UpstreamTLS, Status: 502, Title: "The upstream's certificate is not trusted", ProxyStatus: "tls_certificate_error", When: "handshake or certificate of the upstream, or the route's own TLS files"},
-		{Code: UpstreamProxy, Status: 502, Title: "The next hop refused", ProxyStatus: "proxy_configuration_error", When: "a 407 from the upstream, or a refusal of the next hop"},
-		{Code: TokenUnavailable, Status: 503, Title: "No token can be had now", ProxyStatus: "destination_unavailable", When: "token endpoint down or throttling, and no token left that is still valid"},
-		{Code: Overloaded, Status: 503, Title: "Too much is under way", ProxyStatus: "connection_limit_reached", When: "`limits.concurrency` of the route or of the caller, 4096 calls, 10 000 tunnels, 20 000 connections or 256 of one source; `Retry-After` says when to call again"},
-		{Code: Timeout, Status: 504, Title: "Waited too long", ProxyStatus: "http_response_timeout", When: "token or upstream"},
-		{Code: Loop, Status: 508, Title: "The call came through this gateway already", ProxyStatus: "proxy_loop_detected", When: "`Via` names this instance"},
+		{Code: BadRequest, Status: 400, Title: "Request cannot be understood safely", ProxyStatus: "http_request_error", When: "an ambiguous or malformed target, or an attempt to smuggle",
+			Remedy: "write host, path and fields plainly and once; gateway explain METHOD URL says what is unclear"},
+		{Code: gate.CallerForbidden, Status: 403, Title: "This caller may not use the route", ProxyStatus: "http_request_denied", When: "`callers` of the route does not name this caller",
+			Remedy: "add the caller to callers of the route, or call by a route that is for it; gateway explain --as CALLER METHOD URL names the line"},
+		{Code: gate.RuleDenied, Status: 403, Title: "No rule allows this call", ProxyStatus: "http_request_denied", When: "no rule under `allow` of the route holds for this method and path",
+			Remedy: "add method and path to allow of the route; gateway explain METHOD URL names the rules that were tried and the nearest one"},
+		{Code: gate.TenantDenied, Status: 403, Title: "This tenant may not be chosen", ProxyStatus: "http_request_denied", When: "the tenant that the call chose is absent, or on no list that holds for it",
+			Remedy: "name one tenant by its GUID or domain, of those that tenant of the route and tenants of the caller allow"},
+		{Code: BrowserRefused, Status: 403, Title: "Browsers may not call here", ProxyStatus: "http_request_denied", When: "`Origin` or `Sec-Fetch-Site` on the reverse door",
+			Remedy: "call from a program; the gateway serves no pages"},
+		{Code: gate.EgressDenied, Status: 403, Title: "No route names this host", ProxyStatus: "http_request_denied", When: "no route and not allowed",
+			Remedy: "add a route for the host if calls to it should get a token, or an entry of egress.allow if they should pass without one"},
+		{Code: gate.RouteUnknown, Status: 404, Title: "Nothing is mounted here", ProxyStatus: "http_request_denied", When: "reverse door, nothing mounted at this path",
+			Remedy: "begin the path with the mount of a route; gateway check lists them"},
+		{Code: MethodRefused, Status: 405, Title: "Method is refused", ProxyStatus: "http_request_denied", When: "TRACE; CONNECT over HTTP/2, inside of a tunnel, or to the gateway itself",
+			Remedy: "call with the method that the API documents; TRACE is never forwarded, and CONNECT opens tunnels over HTTP/1.1 alone"},
+		{Code: gate.CallerUnknown, Status: 407, Reverse: 401, Title: "Who calls is not known", ProxyStatus: "http_request_denied", When: "no or bad caller credential; 401 with `WWW-Authenticate` on the reverse door, 407 with `Proxy-Authenticate` elsewhere",
+			Remedy: "show the name and key of a caller, as gateway keygen printed them, or the client certificate or JWT that callers of routes.yaml names"},
+		{Code: SlowRequest, Status: 408, Title: "The request's body came too slowly", ProxyStatus: "http_request_error", When: "a body that pauses for 60 s, or comes with less than 240 bytes in a second on average after 10 s of waiting; a header that takes more than 10 s closes the connection without an answer",
+			Remedy: "send on without long pauses; look at the network between the caller and the gateway"},
+		{Code: TooLarge, Status: 413, Title: "Request body is too large", ProxyStatus: "http_request_denied", When: "more than `limits.max_body` of the route, or a batch of more than 4 MiB",
+			Remedy: "send less at once, or raise limits.max_body of the route"},
+		{Code: URITooLong, Status: 414, Title: "Request target is too long", ProxyStatus: "http_request_denied", When: "a target of more than 32 KiB",
+			Remedy: "send long parameters in the body, as the API has it"},
+		{Code: Misdirected, Status: 421, Title: "This is not the host that was asked for", ProxyStatus: "http_request_denied", When: "`Host` is not one of the gateway's names, or differs from the tunnel's",
+			Remedy: "call by a loopback name or one of listen.hosts; to use the gateway as a proxy, set http_proxy and keep the URL"},
+		{Code: RateLimited, Status: 429, Title: "Too many calls", ProxyStatus: "http_request_denied", When: "`limits.rate` of the route or of the caller, or too many credentials of one source that were not believed; `Retry-After` says when to call again",
+			Remedy: "call again after Retry-After; if this is usual, raise limits.rate of the route or of the caller"},
+		{Code: HeadersTooLarge, Status: 431, Title: "Request header is too large", ProxyStatus: "http_request_denied", When: "fields of more than 64 KiB; beyond 100 KiB the answer is plain text without a code",
+			Remedy: "send fewer or shorter fields; look for cookies that pile up"},
+		{Code: Internal, Status: 500, Title: "The gateway has a defect", ProxyStatus: "proxy_internal_error", When: "a defect of the gateway; logged with its stack",
+			Remedy: "look for the request_id in the log, and report the line with its stack"},
+		{Code: NotSupported, Status: 501, Title: "Not supported", ProxyStatus: "proxy_internal_response", When: "a tunnel to a routed host without `intercept.ca_dir`, or to an address, for which no certificate can be made; a protocol that the route does not switch to",
+			Remedy: "call in a way that the route has; gateway explain METHOD URL says which"},
+		{Code: TokenRefused, Status: 502, Title: "The token endpoint refused the gateway", ProxyStatus: "proxy_configuration_error", When: "secret, certificate, scope, consent or policy",
+			Remedy: "mend the credential as the remedy says; gateway check --live tries it again"},
+		{Code: TokenReflected, Status: 502, Title: "The upstream echoes the gateway's token", ProxyStatus: "proxy_configuration_error", When: "the upstream's answer contained the token that it was sent; an answer that had begun is cut off instead",
+			Remedy: "do not route this endpoint of the upstream, or have its owner mend it"},
+		{Code: UpstreamUnreachable, Status: 502, Title: "The upstream cannot be reached", ProxyStatus: "destination_unavailable", When: "name, network, or an address that may not be dialled",
+			Remedy: "check the host's name, the network, and upstream or egress.proxy in routes.yaml"},
+		{Code: UpstreamTLS, Status: 502, Title: "The upstream's certificate is not trusted", ProxyStatus: "tls_certificate_error", When: "handshake or certificate of the upstream, or the route's own TLS files",
+			Remedy: "name the CA of the upstream as tls.ca_file of the route, and see that it speaks TLS at this port"},
+		{Code: UpstreamProxy, Status: 502, Title: "The next hop refused", ProxyStatus: "proxy_configuration_error", When: "a 407 from the upstream, or a refusal of the next hop",
+			Remedy: "check egress.proxy in routes.yaml: its address, username and password, and what it lets through"},
+		{Code: TokenUnavailable, Status: 503, Title: "No token can be had now", ProxyStatus: "destination_unavailable", When: "token endpoint down or throttling, and no token left that is still valid",
+			Remedy: "call again after Retry-After; if it lasts, gateway check --live tells whether the token endpoint answers"},
+		{Code: Overloaded, Status: 503, Title: "Too much is under way", ProxyStatus: "connection_limit_reached", When: "`limits.concurrency` of the route or of the caller, 4096 calls, 10 000 tunnels, 20 000 connections or 256 of one source; `Retry-After` says when to call again",
+			Remedy: "call again after Retry-After; if this is usual, raise limits.concurrency or the number of gateways"},
+		{Code: Timeout, Status: 504, Title: "Waited too long", ProxyStatus: "http_response_timeout", When: "token or upstream",
+			Remedy: "call again; if the upstream needs longer, raise timeouts.response_header of the route"},
+		{Code: Loop, Status: 508, Title: "The call came through this gateway already", ProxyStatus: "proxy_loop_detected", When: "`Via` names this instance",
+			Remedy: "see that no upstream of a route leads back to the gateway: hosts, upstream and egress.proxy"},
 	}
 }
 
@@ -107,19 +134,19 @@ type refusal struct {
 	correlationID string
 }
 
-// why is the cause for the operator: the caller's detail word for word, and what
-// only the operator may know.
-func (r *refusal) why() string {
-	switch {
-	case r.detail == "" || strings.Contains(r.cause, r.detail):
-		return r.cause
-	case r.cause == "":
-		return r.detail
-	}
-	return r.detail + ": " + r.cause
-}
-
 func (r *refusal) Error() string { return string(r.code) + ": " + r.detail }
+
+// told is the refusal in the operator's words, see [gate.Told]. The log, the
+// admin port and gateway explain have these, and its caller their beginning.
+func (r *refusal) told() string { return gate.Told(r.detail, r.cause) }
+
+// whole returns r with what every refusal has: a cause and a next step.
+func (a Answer) whole(r *refusal) *refusal {
+	full := *r
+	full.detail = cmp.Or(r.detail, a.Title) // the cause is not for callers
+	full.remedy = cmp.Or(r.remedy, a.Remedy)
+	return &full
+}
 
 // explain turns any error of the way into a refusal.
 func explain(err error) *refusal {
@@ -215,12 +242,11 @@ func (h *Handler) refuse(w http.ResponseWriter, p *passage, r *refusal) {
 	if !ok {
 		a = h.answers[Internal]
 	}
-	e := &p.event
+	e, r := &p.event, a.whole(r)
 	if e.Door == audit.Reverse {
 		a.Status = cmp.Or(a.Reverse, a.Status)
 	}
-	e.Code, e.Status, e.Remedy = string(r.code), a.Status, r.remedy
-	e.Cause = r.why()
+	e.Code, e.Status, e.Cause, e.Remedy = string(r.code), a.Status, r.told(), r.remedy
 	body, err := json.Marshal(problem{errorsPage + string(r.code), a.Title, a.Status, r.detail, r.code,
 		e.Route, e.RequestID, r.aadsts, r.correlationID, r.remedy})
 	if err != nil { // none of its fields can fail to encode

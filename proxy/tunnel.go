@@ -217,8 +217,7 @@ func (h *Handler) dig(p *passage, r *http.Request) (*tunnel, *refusal) {
 		return nil, refused
 	}
 	if p.world.hosts.own(r.Context(), asked) {
-		return nil, &refusal{code: MethodRefused, detail: "the target of CONNECT is the gateway itself",
-			remedy: "call the gateway without a proxy: name its host in NO_PROXY"}
+		return nil, toItself()
 	}
 	way, at, err := p.world.gate.Tunnel(p, gate.Target{Door: audit.Tunnel, Authority: asked, Method: r.Method, Caller: p.caller})
 	if err != nil {
@@ -254,22 +253,24 @@ func (t *tunnel) canBeRead() *refusal {
 		return noInterception()
 	}
 	if _, err := t.h.cfg.Certifier.Certificate(t.at.Host); err != nil {
-		return &refusal{code: NotSupported, detail: "the gateway has no certificate to show for this host", cause: err.Error(),
-			remedy: "addresses cannot be intercepted: call by the host's name, or http://HOST/… by HTTP_PROXY, or the reverse door; gateway ca show tells what the CA may sign for"}
+		return noCertificate(err)
 	}
 	return nil
 }
 
-// WithoutCA is why a tunnel to a routed host is refused where there is no CA,
-// and what to do about it.
-func WithoutCA() (detail, remedy string) {
-	return "the gateway has no CA by which it could read this tunnel, and the host needs a token",
-		"set intercept.ca_dir in routes.yaml (gateway ca init makes the CA) and have clients trust what gateway ca export prints; or run the program by gateway exec -- CMD; or call http://HOST/… by HTTP_PROXY"
+func noCertificate(err error) *refusal {
+	return &refusal{code: NotSupported, detail: "the gateway has no certificate to show for this host", cause: err.Error(),
+		remedy: "addresses cannot be intercepted: call by the host's name, or http://HOST/… by HTTP_PROXY, or the reverse door; gateway ca show tells what the CA may sign for"}
+}
+
+func toItself() *refusal {
+	return &refusal{code: MethodRefused, detail: "the target of CONNECT is the gateway itself",
+		remedy: "call the gateway without a proxy: name its host in NO_PROXY"}
 }
 
 func noInterception() *refusal {
-	detail, remedy := WithoutCA()
-	return &refusal{code: NotSupported, detail: detail, remedy: remedy}
+	return &refusal{code: NotSupported, detail: "the gateway has no CA by which it could read this tunnel, and the host needs a token",
+		remedy: "set intercept.ca_dir in routes.yaml (gateway ca init makes the CA) and have clients trust what gateway ca export prints; or run the program by gateway exec -- CMD; or call http://HOST/… by HTTP_PROXY"}
 }
 
 // open dials what is passed through, takes the connection over and says so.

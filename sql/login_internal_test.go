@@ -201,7 +201,7 @@ func TestTroubleWithServersIsNamedAndTransient(t *testing.T) {
 				if strings.Contains(answer, "10.0.0.9") {
 					t.Errorf("answer = %q, which holds an address", answer)
 				}
-				if got := r.last(); got.Result != test.want || got.Redirects != test.hops || got.Cause != "at length: "+test.err.Error() {
+				if got := r.last(); got.Result != test.want || got.Redirects != test.hops || !strings.HasSuffix(got.Cause, ": at length: "+test.err.Error()) {
 					t.Errorf("record %+v, want %s", got, test.want)
 				}
 			})

@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -19,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed-13b04e61/gateway/audit"
+	"github.com/seed-13b04e61/gateway/gate"
 	"github.com/seed-13b04e61/gateway/routes"
 	"github.com/seed-13b04e61/gateway/tokens"
 )
@@ -172,7 +172,7 @@ func (ss *session) refuse(no *refusal) {
 		return
 	}
 	ss.record.Number = ss.client.number(no.kind)
-	ss.tell(no.result, cmp.Or(no.cause, no.detail))
+	ss.tell(no.result, gate.Told(no.detail, no.cause))
 	ss.client.refuse(no)
 }
 

@@ -5,7 +5,7 @@ import { byId, el, words } from "./dom.js";
 import { count } from "./format.js";
 
 const names = {
-  detail: "Why", remedy: "What to do", decided: "Decided by", code: "Code", door: "Door", caller: "Caller", route: "Route", at: "Route is at",
+  detail: "Why", cause: "In full", remedy: "What to do", hint: "Hint", decided: "Decided by", nearest: "Nearest rule", tried: "Rules tried", code: "Code", door: "Door", caller: "Caller", route: "Route", at: "Route is at",
   rule: "Rule that decided", would_deny: "Enforcing would refuse", passed_over: "Passed over", also: "Would have taken it too", batch: "Batch",
   credential: "Credential", tenant: "Tenant", tenant_chosen: "Tenant chosen by the call", token_endpoint: "Token endpoint", fallback: "Then",
   scope: "Scope", second_scope: "Second scope", upstream: "Upstream", servers: "Servers", database: "Database", url: "As the upstream sees it",
@@ -20,8 +20,8 @@ export function plain(value) {
   return String(value ?? "");
 }
 
-/** passed says of one route that did not decide where it is and why. */
-export const passed = ({ route, at, why }) => `${[route, at && `(${at})`].filter(Boolean).join(" ")}${why ? `: ${why}` : ""}`;
+/** passed says of one route or rule that did not decide where it is and why. */
+export const passed = ({ route, at, why }) => [route && at ? `${route} (${at})` : route || at, why].filter(Boolean).join(": ");
 
 /** listen makes the form ask; denied hears of a key that is not taken. */
 export function listen(denied) {
@@ -45,23 +45,26 @@ function decided({ at, line, why }) {
   return el("div", {}, el("p", {}, [at, why].filter(Boolean).join(": ")), line ? el("pre", {}, line.trim()) : "");
 }
 
-function listed(routes, more) {
-  const items = routes.map((one) => el("li", {}, passed(one)));
-  if (more > 0) items.push(el("li", {}, `and ${count(more, "more route")}`));
+function listed(those, noun, more) {
+  const items = those.map((one) => el("li", {}, passed(one)));
+  if (more > 0) items.push(el("li", {}, `and ${count(more, `more ${noun}`)}`));
   return el("ol", {}, ...items);
 }
 
+const lists = { passed_over: "route", also: "route", tried: "rule" };
+
 function valueOf(x, key) {
   const value = x[key];
-  if (key === "decided" && value) return decided(value);
-  if (key !== "passed_over" && key !== "also") return plain(value);
-  return value?.length > 0 ? listed(value, key === "passed_over" ? x.more_passed_over : 0) : "";
+  if ((key === "decided" || key === "nearest") && value) return decided(value);
+  if (key === "cause" && value === x.detail) return "";
+  if (!(key in lists)) return plain(value);
+  return value?.length > 0 ? listed(value, lists[key], x[`more_${key}`]) : "";
 }
 
 function show(x) {
   const title = x.allowed ? "This call would be let through." : "This call would be refused.";
   const list = el("dl");
-  const rest = Object.keys(x).filter((key) => !["allowed", "more_passed_over"].includes(key) && !(key in names));
+  const rest = Object.keys(x).filter((key) => key !== "allowed" && !key.startsWith("more_") && !(key in names));
   words(list, [...Object.keys(names).filter((key) => key in x), ...rest]
     .map((key) => [names[key] ?? key.replaceAll("_", " "), valueOf(x, key), key === "detail" && !x.allowed ? "bad" : undefined]));
   byId("verdict").replaceChildren(el("p", { class: x.allowed ? "good" : "bad" }, el("strong", {}, title)), list);

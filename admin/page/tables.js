@@ -77,7 +77,7 @@ export function sessions(all) {
   const newest = new Map();
   for (const s of all) if (!newest.has(s.session)) newest.set(s.session, s);
   fill(byId("session-rows"), [...newest.values()], (s) => s.session, (s) => [
-    { text: clock(s.time), kind: "time" }, s.name, lines(s.caller, s.user !== s.caller && s.user), lines(s.app, s.library),
+    { text: clock(s.time), kind: "time" }, { text: s.name, kind: "time" }, lines(s.caller, s.user !== s.caller && s.user), lines(s.app, s.library),
     lines(s.server, s.database), s.token_source, sessionState(s), { advice: s.remedy ?? "", kind: s.remedy ? "text" : "" },
   ]);
 }
@@ -139,7 +139,7 @@ function problem(key) {
 // more leads to one of the calls, or to the table that has more.
 function more(at, f, open) {
   if (at.firstChild && (at.firstChild.localName === "a") === !f.call) return;
-  const lead = f.call ? el("button", { type: "button" }, "Explain one of them") : el("a", { href: f.where }, "Show");
+  const lead = f.call ? el("button", { type: "button" }, "Explain the latest") : el("a", { href: f.where }, "Show");
   if (f.call) lead.addEventListener("click", () => open(f.call));
   at.replaceChildren(lead);
 }

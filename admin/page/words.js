@@ -113,13 +113,20 @@ export function story(call, lines) {
 }
 
 // What can be run as it stands.
-const runnable = /(\baz [a-z]+ [^,;]*--[^,;]*[^,;.\s]|\bgateway purge --credential [^\s,;]*[^\s,;.]|\bCREATE USER \[[^\]]+\] FROM EXTERNAL PROVIDER)/;
+const runnable = /(\baz [a-z]+ [^,;\n]*--[^,;\n]*[^,;.\s]|\bgateway purge --credential [^\s,;]*[^\s,;.]|\bCREATE USER \[[^\]]+\] FROM EXTERNAL PROVIDER)/;
 
 /** pieces cuts a remedy into words and the commands in it, by turns, words first. */
 export const pieces = (text) => text.split(runnable);
 
 // A credential that ends sooner than this is worth a word.
 const soonDays = 30;
+
+const mostLines = 15; // of the error of a reload
+
+function excerpt(text) {
+  const lines = text.trimEnd().split("\n");
+  return lines.length <= mostLines ? text : `${lines.slice(0, mostLines).join("\n")}\n… ${count(lines.length - mostLines, "more line")} under Reload`;
+}
 
 /**
  * problems lists what is wrong, worst first: {title, text, remedy, where, soon}.
@@ -129,15 +136,17 @@ const soonDays = 30;
 export function problems({ status, credentials = [], tokens = [], calls = [] }, now = Date.now()) {
   const found = [];
   if (status?.reload && status.reload.ok === false) {
-    found.push({ title: "The last reload failed; the table before it is still in force", text: status.reload.error, excerpt: true,
+    found.push({ title: "The last reload failed; the table before it is still in force", text: excerpt(status.reload.error ?? ""), excerpt: true,
       remedy: "Mend routes.yaml and save it, or run gateway reload.", where: "#reload" });
   }
   for (const c of credentials.filter((one) => !one.ready)) {
     found.push({ title: `Credential ${c.name} gives no token`, text: c.reason, remedy: c.remedy, where: "#credentials" });
   }
   for (const c of credentials.filter((one) => one.ready && one.reason)) {
+    const none = !c.fallback && tokens.some((t) => t.credential === c.name && t.failing && !t.usable);
     const instead = c.fallback ? `; ${c.fallback} is in use instead` : "";
-    found.push({ title: `Credential ${c.name} has trouble${instead}`, text: c.reason, remedy: c.remedy, where: "#credentials", soon: true });
+    found.push({ title: none ? `Credential ${c.name} gives no token now` : `Credential ${c.name} has trouble${instead}`,
+      text: c.reason, remedy: c.remedy, where: "#credentials", soon: !none });
   }
   for (const t of tokens.filter((one) => one.failing && !credentials.some((c) => c.name === one.credential && c.reason))) {
     found.push({ title: `Credential ${t.credential} gives no token for ${t.scope}`, text: t.error, remedy: t.remedy, where: "#tokens", soon: t.usable });
@@ -183,7 +192,7 @@ function gather(all, keyOf) {
   for (const one of all) {
     const key = keyOf(one).join("\n").replaceAll(ownIds, "");
     const kind = kinds.get(key) ?? { key, n: 0 };
-    if (!(moment(one.time) < moment(kind.one?.time))) kind.one = one; // the latest
+    if (!(moment(one.time) < moment(kind.latest?.time))) kind.latest = one;
     kind.n++;
     kinds.set(key, kind);
   }
@@ -194,7 +203,7 @@ function gather(all, keyOf) {
 export function troubles(calls, now = Date.now()) {
   const ails = (call) => call.code || call.remark || call.status >= 500 || call.status === 0; // an API's 404 is its business
   const kinds = gather(calls.filter((call) => ails(call) && now - moment(call.time) < lately), (call) => [call.route, outcome(call), cause(call)]);
-  const found = kinds.slice(0, mostKinds).map(({ key, one: call, n }) => ({
+  const found = kinds.slice(0, mostKinds).map(({ key, latest: call, n }) => ({
     key,
     title: `${count(n, "call")} of late ${call.route ? `on route ${call.route} ` : ""}ended in ${outcome(call)}`,
     text: cause(call), remedy: call.remedy, call, soon: !call.code, so: `The latest: ${address(call)}`,
@@ -209,7 +218,7 @@ export function troubles(calls, now = Date.now()) {
 /** loginTroubles gathers the logins at SQL doors that failed of late. */
 export function loginTroubles(sessions, now = Date.now()) {
   const failed = sessions.filter((s) => s.event === "login" && s.result !== "success" && now - moment(s.time) < lately);
-  return gather(failed, (s) => [s.name, s.result, s.number, s.cause]).slice(0, mostKinds).map(({ key, one: s, n }) => ({
+  return gather(failed, (s) => [s.name, s.result, s.number, s.cause]).slice(0, mostKinds).map(({ key, latest: s, n }) => ({
     key: `login ${key}`,
     title: `${count(n, "login")} of late at SQL door ${s.name} ended in ${s.result}`,
     text: s.cause ?? "", remedy: s.remedy, where: "#sql",

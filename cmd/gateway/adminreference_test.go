@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func adminReference(t *testing.T) string {
 		fmt.Fprintf(&b, "\n## %s\n\n| field | type | meaning |\n|---|---|---|\n", told[i])
 		for _, row := range rows {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", row.name, row.kind, row.doc)
-			if name := strings.TrimPrefix(row.kind, "list of "); fields[name] != nil {
+			if name := strings.TrimPrefix(row.kind, "list of "); fields[name] != nil && !slices.Contains(told, name) {
 				told = append(told, name)
 			}
 		}

@@ -116,6 +116,9 @@ func labelsOf(name string, used map[string]bool) (labels []string, ok bool) {
 	return nil, false
 }
 
+// runbook is where the runbook_url of alerts leads, to the section of each.
+const runbook = "https://github.com/seed-13b04e61/gateway/blob/main/docs/alerts.md#"
+
 func alertExpressions(t *testing.T) (all []expression) {
 	t.Helper()
 	var file struct {
@@ -129,13 +132,31 @@ func alertExpressions(t *testing.T) (all []expression) {
 	if err := yaml.Unmarshal(deployed(t, "prometheus", "alerts.yml"), &file); err != nil {
 		t.Fatal(err)
 	}
+	var sections []string // of the runbook
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
 			all = append(all, expression{"alert " + r.Alert + r.Record, r.Expr, []string{r.Annotations["summary"], r.Annotations["description"]}})
 			if r.Alert != "" && (r.Annotations["summary"] == "" || r.Annotations["description"] == "" || r.Labels["severity"] == "") {
 				t.Errorf("alert %s lacks a summary, a description or a severity", r.Alert)
 			}
+			if r.Alert != "" {
+				sections = append(sections, r.Alert)
+				if want := runbook + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
+					t.Errorf("runbook_url of alert %s is %q, want %q", r.Alert, r.Annotations["runbook_url"], want)
+				}
+			}
 		}
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "alerts.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there []string
+	for _, m := range regexp.MustCompile(`(?m)^## (.+)$`).FindAllStringSubmatch(string(text), -1) {
+		there = append(there, m[1])
+	}
+	if !slices.Equal(there, sections) {
+		t.Errorf("docs/alerts.md has the sections\n%q\nwant one for each alert, in their order:\n%q", there, sections)
 	}
 	return all
 }

@@ -181,11 +181,73 @@ func TestCommandsInTheDocumentsExist(t *testing.T) {
 			}
 			if err := cmd.ParseFlags(rest); err != nil {
 				t.Errorf("%s: gateway %s: %v", d.path, m[1], err)
+			} else if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
+				t.Errorf("%s: gateway %s: there is no %q", d.path, m[1], words[0])
 			}
 		}
 	}
 	if commands < 100 {
 		t.Errorf("only %d commands were found", commands)
+	}
+}
+
+// shellBlocks says of each document how many blocks of sh it has, and what runs them
+// or why nothing does.
+func shellBlocks() map[string]struct {
+	count int
+	by    string
+} {
+	type runs = struct {
+		count int
+		by    string
+	}
+	return map[string]runs{
+		"README.md":                {9, "e2e/quickstart_test.go: TestQuickstartOfTheReadmeHoldsWordForWord"}, // make check, the tour: .ci
+		"docs/callers.md":          {2, "e2e/recipes_test.go: TestRecipesOfTheDocumentWork"},
+		"docs/exec.md":             {2, "e2e/docblocks_test.go: TestCommandsOfTheCADoWhatTheDocumentSays"},
+		"docs/install.md":          {2, "e2e/docblocks_test.go: TestCommandsOfInstallAndUpgradeHold"},
+		"docs/interception.md":     {1, "e2e/docblocks_test.go: TestCommandsOfTheCADoWhatTheDocumentSays"},
+		"docs/page.md":             {1, "not run: they want a second machine"},
+		"docs/performance.md":      {7, "not run: they take minutes, and make bench is made of them"},
+		"docs/permissions.md":      {1, "cmd/gateway/permissions_test.go: TestPermissionsNameWhatIsHeldUsedAndMissing"},
+		"docs/sql.md":              {1, "cmd/gateway/main_test.go: TestCommands"},
+		"docs/standin.md":          {2, "e2e/docblocks_test.go: TestIdentityEndpointOfTheDocumentAnswers"},
+		"docs/upgrade.md":          {3, "e2e/docblocks_test.go: TestCommandsOfInstallAndUpgradeHold"}, // systemctl apart
+		"docs/recipes/commands.md": {3, "e2e/matrix_test.go: TestEveryClientOfTheTableGoesThroughExec"},
+		"docs/recipes/doors.md":    {2, "e2e/doorrecipes_test.go: TestRecipesOfTheReverseAndForwardDoorsHold"},
+		"docs/recipes/go.md":       {1, "e2e/matrix_test.go: TestEveryClientOfTheTableGoesThroughExec"},
+		"docs/recipes/java.md":     {1, "e2e/matrix_test.go: TestEveryClientOfTheTableGoesThroughExec"},
+		"docs/recipes/node.md":     {1, "e2e/matrix_test.go: TestEveryClientOfTheTableGoesThroughExec"},
+		"docs/recipes/python.md":   {1, "e2e/matrix_test.go: TestEveryClientOfTheTableGoesThroughExec"},
+		"docs/recipes/sql.md":      {2, "e2e/sqlrecipes_test.go: TestRecipesForDatabasesWork"},
+	}
+}
+
+// TestShellBlocksOfTheDocumentsAreRun: a block that is added wants somebody who runs it.
+func TestShellBlocksOfTheDocumentsAreRun(t *testing.T) {
+	root, known := filepath.Join("..", ".."), shellBlocks()
+	for _, d := range documents(t) {
+		name, err := filepath.Rel(root, d.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name = filepath.ToSlash(name)
+		runs, blocks := known[name], d.blocks(t, "sh")
+		delete(known, name)
+		if len(blocks) != runs.count {
+			t.Errorf("%s has %d blocks of sh, and %d are known; have a test run the new ones, and say so here", name, len(blocks), runs.count)
+		}
+		if len(blocks) == 0 || strings.HasPrefix(runs.by, "not run: ") {
+			continue
+		}
+		path, test, _ := strings.Cut(runs.by, ": ")
+		source, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil || !strings.Contains(string(source), "\nfunc "+test+"(t *testing.T)") {
+			t.Errorf("%s: there is no %s (%v)", name, runs.by, err)
+		}
+	}
+	for name := range known {
+		t.Errorf("%s is gone", name)
 	}
 }
 

@@ -206,8 +206,9 @@ func (row *tokenJSON) refused(err error) (sent bool) {
 	if !errors.As(err, &answer) {
 		return false
 	}
-	row.Error, row.long = answer.Error(), answer.Explain()
-	row.Code, row.AADSTS, row.Detail, row.Remedy = answer.Code, answer.AADSTS, answer.Detail, answer.Remedy
+	told := authority.Explain(err)
+	row.Error, row.long = told.Detail, answer.Explain()
+	row.Code, row.AADSTS, row.Detail, row.Remedy = answer.Code, answer.AADSTS, answer.Detail, told.Remedy
 	row.Correlation, row.Trace = answer.CorrelationID, answer.TraceID
 	return answer.Host != ""
 }

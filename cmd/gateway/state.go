@@ -29,7 +29,7 @@ func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Dur
 		e.log.Debug("token not waited for", "gateway.credential", k.Credential, "gateway.scope", k.Scope, "gateway.token.why", why)
 		return
 	}
-	result, fields := "unavailable", []any{"gateway.credential", k.Credential, "gateway.scope", k.Scope, "gateway.token.why", why, "cause", err.Error()}
+	result, fields := "unavailable", []any{"gateway.credential", k.Credential, "gateway.scope", k.Scope, "gateway.token.why", why}
 	var answer *authority.Error
 	if errors.As(err, &answer) {
 		switch {
@@ -38,9 +38,10 @@ func (e *engine) Acquired(k tokens.Key, t tokens.Token, err error, took time.Dur
 		case answer.Nature == tokens.Throttled:
 			result = "throttled"
 		}
-		fields = append(fields, "detail", answer.Detail, "remedy", answer.Remedy,
-			"gateway.entra.correlation_id", answer.CorrelationID, "gateway.entra.trace_id", answer.TraceID)
+		fields = append(fields, "gateway.entra.correlation_id", answer.CorrelationID, "gateway.entra.trace_id", answer.TraceID)
 	}
+	told := authority.Explain(err)
+	fields = append(fields, "cause", told.Cause, "remedy", told.Remedy)
 	var panicked *tokens.Panicked
 	if errors.As(err, &panicked) {
 		fields = append(fields, "exception.stacktrace", string(panicked.Stack))

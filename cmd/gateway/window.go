@@ -111,7 +111,8 @@ func (e *engine) Credentials() []admin.Credential {
 		}
 		switch {
 		case c.LastError != nil:
-			shown.Reason, shown.Remedy = c.LastError.Error(), c.LastError.Remedy
+			told := authority.Explain(c.LastError)
+			shown.Reason, shown.Remedy = told.Detail, told.Remedy
 		case c.Reason == "" && c.Skew != 0:
 			shown.Reason = skewed(c)
 		}
@@ -152,12 +153,9 @@ func (e *engine) Tokens(limit int) (list []admin.Token, more int) {
 			Credential: k.Credential, Tenant: k.Tenant, Scope: k.Scope, SHA256: info.Fingerprint, Source: string(info.Origin),
 			Obtained: info.Obtained, RefreshAt: info.RefreshAt, Expires: info.Expires, Usable: info.Usable, Failing: info.Failing,
 		}
-		var answer *authority.Error
 		if info.Err != nil {
-			t.Error = info.Err.Error()
-			if errors.As(info.Err, &answer) {
-				t.Remedy = answer.Remedy
-			}
+			told := authority.Explain(info.Err)
+			t.Error, t.Remedy = told.Detail, told.Remedy
 		}
 		list = append(list, t)
 	}
@@ -181,16 +179,16 @@ func (e *engine) Status() admin.Status {
 
 // Explain implements [admin.Window], for the table in force and the door that
 // is open.
-func (g *gateway) Explain(ctx context.Context, method, target, caller string) (any, error) {
+func (g *gateway) Explain(ctx context.Context, method, target, caller string) (admin.Explanation, error) {
 	if method == "" || target == "" {
-		return nil, errors.New("explain wants method and url; method LOGIN, and the name of a SQL door for url")
+		return admin.Explanation{}, errors.New("explain wants method and url; method LOGIN, and the name of a SQL door for url")
 	}
 	in := g.gate.Load()
 	listen := in.Table().Listen
 	listen.Proxy = shown(g.proxyL)
 	f := explainFlags{method: strings.ToUpper(method), as: caller, listen: &listen}
 	if err := f.read(target); err != nil {
-		return nil, err
+		return admin.Explanation{}, err
 	}
 	judge := decide
 	if f.method == methodLogin {

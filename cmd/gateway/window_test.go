@@ -149,7 +149,7 @@ func TestWindowExplainsAsTheCommandDoes(t *testing.T) {
 	text := quietPorts + credentials + fmt.Sprintf(watchedRoutes, world.Graph.URL(), world.Graph.URL())
 	g, _ := opened(t, doors{}, text)
 	for _, target := range []string{"https://graph.microsoft.com/v1.0/users", "https://graph.microsoft.com/v1.0/groups", "https://example.com/"} {
-		var here, there explanation
+		var here, there admin.Explanation
 		shownAt(t, g, "/api/explain?method=get&url="+url.QueryEscape(target), &here)
 		var out, complaints bytes.Buffer
 		run(t.Context(), []string{"explain", "--json", "--config", g.file.Table().Name, "GET", target}, std{&out, &complaints})
@@ -162,7 +162,7 @@ func TestWindowExplainsAsTheCommandDoes(t *testing.T) {
 			t.Errorf("%s:\n%s, and the command says\n%s", target, a, b)
 		}
 	}
-	var own explanation
+	var own admin.Explanation
 	if shownAt(t, g, "/api/explain?method=GET&url="+url.QueryEscape("http://"+shown(g.proxyL)+"/graph/v1.0/users"), &own); own.Door != "reverse" || !own.Allowed {
 		t.Errorf("the gateway's own address: %+v", own)
 	}

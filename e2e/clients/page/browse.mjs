@@ -1,42 +1,11 @@
 // Looks at the live page in Chromium, as an operator would. Operands: what to
-// look at, and the address of the admin port. SHOTS, when set, is a folder for
-// pictures; BROWSER is the browser's path.
+// look at, and the address of the admin port.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { chromium } from 'playwright-core';
+import { accessible, browser, focused, has, open as openAt, schemes, shot } from './chromium.mjs';
 
 const [what, address] = process.argv.slice(2);
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const browser = await chromium.launch({ executablePath: process.env.BROWSER, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
-
-/** open opens the page, and gathers what the console complains of and what is asked of other hosts. */
-async function open(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1360, height: 900 }, locale: 'en-GB', ...options });
-  const page = await context.newPage();
-  const trouble = [];
-  page.on('console', (m) => { if (['error', 'warning'].includes(m.type())) trouble.push(m.text()); });
-  page.on('pageerror', (e) => trouble.push(String(e)));
-  page.on('request', (r) => { if (new URL(r.url()).origin !== address) trouble.push(`asked another host: ${r.url()}`); });
-  await page.goto(address);
-  return { page, trouble, close: () => context.close() };
-}
-
-/** accessible asks axe-core whether everybody can use what is shown. */
-async function accessible(page, where) {
-  await page.evaluate(axe); // past the page's policy, which would refuse it as a script
-  const found = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-  assert.deepEqual(found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).join(' | ')}`), [], where);
-  assert.ok(found.passes.length > 10, `${where}: axe looked at ${found.passes.length} rules`);
-}
-
-async function shot(page, name, fullPage = true) {
-  if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${name}.png`, fullPage });
-}
-
-const has = async (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor({ timeout: 10000 });
-const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.className);
+const open = (options) => openAt(address, options);
 
 /** troubled looks at a gateway in which nearly everything goes wrong. */
 async function troubled() {
@@ -49,6 +18,9 @@ async function troubled() {
     await has(page, '#credential-rows tr', 'not ready');
     await has(page, '#token-rows tr', 'in ');
     await has(page, '#session-rows tr', 'open');
+    await has(page, '#permission-rows tr:first-child', 'Mail.Send');
+    await has(page, '#permission-rows tr:first-child code', 'az ad app permission add --id 0000 --api 1111 --api-permissions 2222=Role');
+    await has(page, '#permission-rows tr', 'perhaps never used');
     await has(page, '#route-rows tr', 'mounted at /graph');
     await has(page, '#problems li', '1 call of late on route graph ended in 403 rule_denied');
     await accessible(page, colorScheme);
@@ -57,7 +29,7 @@ async function troubled() {
     await has(page, '#detail-words dd', 'no allow rule');
     await has(page, '#detail-words dd', 'line 9');
     await accessible(page, `${colorScheme}, a call`);
-    await shot(page, `call-${colorScheme}`, false);
+    await shot(page, `call-${colorScheme}`, {});
     await page.keyboard.press('Escape');
     await page.locator('#detail').waitFor({ state: 'hidden' });
     assert.deepEqual(trouble, []);
@@ -90,6 +62,68 @@ async function keyboard() {
   await page.keyboard.press('Enter');
   await has(page, '#verdict', 'This call would be refused.');
   await has(page, '#verdict dd', 'routes.yaml:9');
+  await has(page, '#verdict dd', 'routes.yaml:12: the last allow rule of route graph');
+  assert.equal(await page.locator('#verdict pre').innerText(), '- {methods: [GET], paths: ["/v1.0/users/**"]}');
+  const lists = page.locator('#verdict ol');
+  assert.deepEqual(await lists.nth(0).locator('li').allInnerTexts(), ['orders (routes.yaml:3): its host differs: api.contoso.com', 'web (routes.yaml:6): does not admit caller reports-job', 'and 7 more routes']);
+  assert.deepEqual(await lists.nth(1).locator('li').allInnerTexts(), ['graph-all (routes.yaml:20): graph comes first']);
+  await schemes(page, 'explained');
+  await order(page);
+  assert.deepEqual(trouble, []);
+  await close();
+}
+
+/** order goes through the page by Tab: in the order of what is read, each stop in sight and marked. */
+async function order(page) {
+  await page.evaluate(() => { globalThis.stops = []; document.querySelector('.skip').focus(); });
+  for (let i = 0; i < 300; i++) {
+    if (i > 0) await page.keyboard.press('Tab');
+    const stop = await page.evaluate(() => {
+      const at = document.activeElement;
+      if (at === document.body || globalThis.stops.includes(at)) return { over: true };
+      const before = globalThis.stops.at(-1);
+      globalThis.stops.push(at);
+      const style = getComputedStyle(at);
+      return {
+        name: at.id || at.textContent.trim().slice(0, 40) || at.className,
+        follows: !before || Boolean(before.compareDocumentPosition(at) & Node.DOCUMENT_POSITION_FOLLOWING),
+        marked: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
+      };
+    });
+    if (stop.over) break;
+    assert.deepEqual(stop, { name: stop.name, follows: true, marked: true });
+    await page.waitForFunction(() => { // the page moves there smoothly
+      const box = document.activeElement.getBoundingClientRect();
+      return box.width > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+    });
+  }
+  const ids = await page.evaluate(() => globalThis.stops.map((at) => at.id).filter(Boolean));
+  assert.deepEqual(ids.filter((id) => id !== 'reload-error-box'), ['filter', 'outcome', 'pause', 'explain-method', 'explain-url', 'explain-caller']);
+}
+
+/** crowd is a page of a busy gateway: it holds so much and no more, however long it is open. */
+async function crowd() {
+  const { context, page, trouble, close } = await open();
+  const rows = async (of) => page.locator(`${of} tr`).count();
+  await page.waitForFunction(() => document.querySelectorAll('#call-rows tr').length === 500);
+  assert.equal(await rows('#token-rows'), 200);
+  await has(page, '#token-more', '4800 more tokens held');
+  await has(page, '#token-rows tr:first-child', 'tenant-700.example'); // the one in trouble
+  const session = await context.newCDPSession(page);
+  const emit = async (round) => {
+    const sent = await fetch(`${address}/fake/emit?times=1000`, { method: 'POST', body: JSON.stringify({ path: `/round-${round}` }) });
+    assert.equal(sent.status, 200);
+    await page.waitForFunction((path) => [...document.querySelectorAll('#call-rows tr')].filter((row) => row.textContent.includes(path)).length === 500, `/round-${round}`);
+    await session.send('HeapProfiler.collectGarbage');
+    return session.send('Memory.getDOMCounters');
+  };
+  const first = await emit(1);
+  let last;
+  for (const round of [2, 3, 4, 5]) last = await emit(round);
+  assert.equal(await rows('#call-rows'), 500);
+  assert.ok(last.nodes < first.nodes * 1.2 && last.jsEventListeners < first.jsEventListeners * 1.2, `nodes and listeners grew from ${JSON.stringify(first)} to ${JSON.stringify(last)}`);
+  await page.locator('#filter').fill('round-1');
+  await has(page, '#news', '0 of 500 calls shown');
   assert.deepEqual(trouble, []);
   await close();
 }
@@ -132,40 +166,8 @@ async function key() {
   await close();
 }
 
-/** running looks at a gateway that works, whose latest edit is wrong and whose calls fail. */
-async function running() {
-  const { page, trouble, close } = await open();
-  await has(page, '#call-rows tr', '403 rule_denied');
-  await has(page, '#reload-error', 'routes.yaml:');
-  await has(page, '#problems li', 'The last reload failed');
-  await has(page, '#problems li', 'ended in 403 rule_denied');
-  await has(page, '#credential-rows tr', 'ready');
-  await has(page, '#token-rows tr', 'https://graph.microsoft.com/.default');
-  assert.match(await page.locator('#token-rows tr').first().innerText(), /in 5\d min|in 1 h/, 'a countdown to expiry');
-  await page.locator('#call-rows tr', { hasText: 'rule_denied' }).locator('button').click();
-  await has(page, '#detail-title', 'The gateway refused this call: 403 rule_denied');
-  await has(page, '#detail-words dt', 'What to do');
-  await has(page, '#detail-words dd', 'routes.yaml line');
-  await shot(page, 'detail', false);
-  await page.keyboard.press('Escape');
-  const answer = await fetch(`${process.env.PROXY}/graph/v1.0/users?$select=displayName`);
-  assert.equal(answer.status, 200);
-  await has(page, '#call-rows tr:first-child', 'GET /graph/v1.0/users → graph.microsoft.com');
-  assert.equal((await page.content()).includes('displayName'), false);
-  await page.locator('#explain-method').fill('DELETE');
-  await page.locator('#explain-url').fill('https://graph.microsoft.com/v1.0/users');
-  await page.keyboard.press('Enter');
-  await has(page, '#verdict', 'This call would be refused.');
-  await has(page, '#verdict dd', 'rule_denied');
-  await accessible(page, 'a running gateway');
-  await page.evaluate(() => scrollTo(0, 0));
-  await shot(page, 'page');
-  assert.deepEqual(trouble, []);
-  await close();
-}
-
 try {
-  await { troubled, keyboard, live, key, running }[what]();
+  await { troubled, keyboard, live, key, crowd }[what]();
   console.log(`ok ${what}`);
 } finally {
   await browser.close();

@@ -7,7 +7,8 @@ const from = (name) => import(`${process.env.PAGE}/${name}`);
 const words = await from('words.js');
 const format = await from('format.js');
 const api = await from('api.js');
-const plain = (await from('explain.js')).plain;
+const { passed, plain } = await from('explain.js');
+const permissions = await from('permissions.js');
 
 const fine = {
   id: 1, request_id: 'r1', time: '2026-11-25T10:00:00Z', door: 'reverse', caller: 'job', route: 'graph', rule: 14, template: '/v1.0/users/**',
@@ -99,6 +100,68 @@ test('what is wrong comes worst first, each with its next step, and once', () =>
   assert.deepEqual(words.problems({ status: { ready: true, reload: { ok: true }, degraded: null } }), []);
 });
 
+test('calls and logins that fail for a credential are told with it', () => {
+  const now = Date.parse(fine.time) + 1000;
+  const failed = { ...fine, status: 502, code: 'token_refused', cause: 'credential "a": expired (AADSTS7000222); the server said so' };
+  const login = { event: 'login', result: 'token_refused', name: 'orders-db', time: fine.time, cause: failed.cause, remedy: 'Rotate it.' };
+  const calls = [...words.troubles([failed, failed], now), ...words.loginTroubles([login, { ...login, result: 'success' }, { ...login, event: 'end' }], now)];
+  const credentials = [{ name: 'a', ready: false, reason: 'credential "a": expired (AADSTS7000222)', remedy: 'Rotate it.' }];
+  const [only, ...others] = words.problems({ status: { ready: false }, credentials, calls }, now);
+  assert.deepEqual(others, []);
+  assert.equal(only.so, 'For that reason 2 calls of late on route graph ended in 502 token_refused; 1 login of late at SQL door orders-db ended in token_refused');
+  assert.equal(only.call, failed);
+  const throttled = { name: 'a', ready: true, reason: 'asked for quiet' };
+  const token = { credential: 'a', scope: 's', failing: true, usable: false };
+  const worst = (more) => words.problems({ status: { ready: true }, credentials: [throttled], ...more }, now).map((p) => [p.title, p.soon]);
+  assert.deepEqual(worst({ tokens: [token] }), [['Credential a gives no token now', false]]);
+  assert.deepEqual(worst({ tokens: [{ ...token, usable: true }] }), [['Credential a has trouble', true]]);
+});
+
+test('logins that failed of late are gathered, one line for each kind', () => {
+  const now = Date.parse(fine.time) + 1000;
+  const login = { event: 'login', result: 'upstream_refused', number: 18456, name: 'orders-db', time: fine.time, cause: 'no user', remedy: 'CREATE USER [a] FROM EXTERNAL PROVIDER' };
+  const found = words.loginTroubles([login, login, { ...login, number: 40615, cause: 'firewall' }, { ...login, time: '2026-11-25T09:00:00Z' }], now);
+  assert.deepEqual(found.map((f) => f.title), ['2 logins of late at SQL door orders-db ended in upstream_refused', '1 login of late at SQL door orders-db ended in upstream_refused']);
+  assert.equal(found[0].text, 'no user');
+  assert.equal(new Set(found.map((f) => f.key)).size, 2);
+});
+
+test('what can be run is told from the words around it', () => {
+  const commands = (text) => words.pieces(text).filter((_, i) => i % 2 === 1);
+  for (const [text, want] of [
+    ['az ad app permission add --id 1 --api 2 --api-permissions 3=Role, then an administrator consents: az ad app permission admin-consent --id 1, then gateway purge --credential default; the page is x',
+      ['az ad app permission add --id 1 --api 2 --api-permissions 3=Role', 'az ad app permission admin-consent --id 1', 'gateway purge --credential default']],
+    ['begin the path with the mount of a route; gateway check lists them', []],
+    ['then run gateway purge --credential a.', ['gateway purge --credential a']],
+    ['As admin: CREATE USER [app one] FROM EXTERNAL PROVIDER in orders.', ['CREATE USER [app one] FROM EXTERNAL PROVIDER']],
+    ['', []],
+  ]) {
+    assert.deepEqual(commands(text), want);
+    assert.equal(words.pieces(text).join(''), text, 'no word may be lost');
+  }
+});
+
+test('permissions begin with what is missing', () => {
+  const rows = permissions.rows({
+    credential: 'default', scope: 's', token: 'read', tenants: 3, remark: 'tokens differ.',
+    roles: [{ name: 'A.Read', use: 'unused', calls: 0, tenants: 1 }, { name: 'B.Read', use: 'used', calls: 1, tenants: 3 }, { name: 'C.Read', use: 'unclear', calls: 0, tenants: 3 }],
+    denied: [
+      { route: 'r', method: 'GET', template: '/x', denied: 1, remark: 'a policy refuses', remedy: 'see its answer', held: 'A.Read' },
+      { route: 'r', method: 'POST', template: '/y', denied: 2, remark: 'wants D', remedy: 'az ad app permission add --id 1', missing: 'D.Send', also: ['E.All'] },
+    ],
+  });
+  assert.deepEqual(rows.map((r) => [r.name, r.state, r.fine]), [
+    ['D.Send', 'missing', 'POST /y: 403 2 times'], ['A.Read', 'held, and yet refused', 'GET /x: 403 1 time'],
+    ['A.Read', 'never used', 'granted in 1 of 3 tenants'], ['B.Read', 'used by 1 call', 'granted in 3 of 3 tenants'], ['C.Read', 'perhaps never used', 'granted in 3 of 3 tenants'],
+  ]);
+  assert.equal(rows[0].advice, 'wants D.\naz ad app permission add --id 1.\nE.All would do as well.\ntokens differ');
+  assert.deepEqual(words.pieces(rows[0].advice)[1], 'az ad app permission add --id 1');
+  assert.equal(new Set(rows.map((r) => r.key)).size, rows.length);
+  for (const [token, state] of [['none', 'no token yet'], ['opaque', 'the token cannot be read'], ['read', '']]) {
+    assert.deepEqual(permissions.rows({ credential: 'a', scope: 's', token, roles: [], denied: [] }).map((r) => [r.name, r.state]), [['none held', state]]);
+  }
+});
+
 test('a thousand calls with one trouble are one line', () => {
   const now = Date.parse(fine.time) + 1000;
   const calls = Array.from({ length: 1000 }, (_, id) => ({ ...fine, id, status: 403, code: 'rule_denied', cause: 'no' }));
@@ -136,5 +199,8 @@ test('events are read however the bytes are cut', async () => {
 test('an explanation shows values of any shape', () => {
   assert.equal(plain(true), 'yes');
   assert.equal(plain(['a', 'b']), 'a\nb');
+  assert.equal(passed({ route: 'orders', at: 'routes.yaml:3', why: 'another host' }), 'orders (routes.yaml:3): another host');
+  assert.equal(passed({ at: 'routes.yaml:3', why: 'another method' }), 'routes.yaml:3: another method');
+  assert.equal(passed({ route: 'orders' }), 'orders');
   assert.equal(plain([{ route: 'graph', at: 'routes.yaml:4', why: 'another host' }]), 'graph: routes.yaml:4: another host');
 });
