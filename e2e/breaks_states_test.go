@@ -97,7 +97,7 @@ func edit(old, new string) func(*testing.T, *scene) {
 func ailingStates(t *testing.T) (*scene, []ailment) {
 	w := newWorld(t, sandbox.Options{})
 	set := graphSetup(w, "    allow:\n      - {methods: [GET], paths: [\"/v1.0/**\"]}\n")
-	s := &scene{name: "states", told: map[string]string{}, secrets: []string{w.Secret()}}
+	s := &scene{name: "states", told: map[string]string{}, secrets: []string{w.Secret(), "lit3ral-s3cret"}}
 	s.gateway = start(t, set)
 	s.ready(t)
 	check := []string{"check"}
@@ -106,11 +106,11 @@ func ailingStates(t *testing.T) (*scene, []ailment) {
 	}
 	secret := filepath.Join(s.dir, "client-secret")
 	return s, []ailment{
-		status("mistake-in-routes-yaml", edit("    allow:", "    alow:"), `unknown key`, `allow`),
+		status("mistake-in-routes-yaml", edit("    allow:", "    alow:"), `unknown key "alow"`, `did you mean "allow"?`),
 		status("single-slash-for-sql", edit("routes:\n", "routes:\n  - {name: db, hosts: [db.contoso.com], scope: https://database.windows.net/.default}\n"),
 			"asks for the wrong audience", "Azure SQL's audience ends in a slash; write https://database.windows.net//.default"),
-		status("plain-http-upstream", edit("routes:\n", "routes:\n  - {name: old, hosts: [old.contoso.com], scope: api://old/.default, upstream: \"http://10.0.0.7\"}\n"), "http", "https"),
-		status("secret-in-routes-yaml", edit("client_secret: {file: client-secret}", "client_secret: "+fmt.Sprintf("%q", "lit3ral-s3cret")), "client_secret", "{file:"),
+		status("plain-http-upstream", edit("routes:\n", "routes:\n  - {name: old, hosts: [old.contoso.com], scope: api://old/.default, upstream: \"http://10.0.0.7\"}\n"), "secrets and tokens would travel in clear text", "write https; http is for loopback addresses alone"),
+		status("secret-in-routes-yaml", edit("client_secret: {file: client-secret}", "client_secret: "+fmt.Sprintf("%q", "lit3ral-s3cret")), "want a reference, and never the secret itself", "write {file: /run/secrets/name} or {env: NAME}"),
 		status("group-may-write-routes-yaml", func(t *testing.T, s *scene) {
 			if err := os.Chmod(s.config, 0o660); err != nil {
 				t.Fatal(err)

@@ -38,7 +38,6 @@ const adminAddress = "ADMIN"
 type scene struct {
 	*gateway
 	name    string
-	env     []string // of commands, beside the gateway's own
 	secrets []string // that nobody may be shown
 	rows    []breakage
 	heard   strings.Builder   // all that apps and operators were told
