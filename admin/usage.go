@@ -71,7 +71,7 @@ func (u *Usage) Held(k tokens.Key, t tokens.Token) {
 	} else {
 		h.roles, h.principal, h.graph = fit(claims.Roles), claims.Principal(), claims.Graph()
 	}
-	key := heldKey{k.Credential, k.Scope, k.Tenant}
+	key := heldKey{k.Credential, k.Scope, strings.Clone(k.Tenant)} // it may be a part of a request line
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if _, ok := u.held[key]; !ok && len(u.held) >= maxHeld {
@@ -141,7 +141,7 @@ func (u *Usage) add(kind []byte, known *authority.GraphCall, e *audit.Event) *ta
 	}
 	t := &tally{credential: e.Credential, route: e.Route, template: template, known: known, other: other}
 	if !other {
-		t.method = methodOf(e)
+		t.method = strings.Clone(methodOf(e)) // a part of the request line would keep all of it
 	}
 	u.calls[string(kind)] = t
 	return t

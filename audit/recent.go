@@ -39,7 +39,12 @@ type Calls struct {
 type callSlot struct {
 	event Event
 	text  []byte
-	ends  [4]int // of method, host, path and trace in text
+	ends  [6]int // of what came in text
+}
+
+// came are the fields of e that may be parts of its request line, or of fields.
+func came(e *Event) [6]*string {
+	return [6]*string{&e.Method, &e.Host, &e.Path, &e.TraceID, &e.Tenant, &e.Template}
 }
 
 // NewCalls remembers nothing yet.
@@ -66,15 +71,16 @@ func (c *Calls) Record(e *Event) {
 func (s *callSlot) keep(e *Event) {
 	s.event = *e
 	s.text = s.text[:0]
-	for i, field := range []*string{&s.event.Method, &s.event.Host, &s.event.Path, &s.event.TraceID} {
+	for i, field := range came(&s.event) {
 		bound := maxName
-		if field == &s.event.Path {
+		if field == &s.event.Path || field == &s.event.Template {
 			bound = maxPath
 		}
 		s.text = append(s.text, bounded(*field, bound)...)
 		s.ends[i] = len(s.text)
 		*field = ""
 	}
+	s.event.APIPath = "" // a part of the request line that nobody is shown
 	s.event.UpstreamRequest = detached(e.UpstreamRequest, maxName)
 	s.event.Cause = detached(e.Cause, maxTold)
 	s.event.Remark = detached(e.Remark, maxTold)
@@ -96,7 +102,7 @@ func detached(s string, n int) string {
 func (s *callSlot) call(number uint64) Call {
 	c := Call{number, s.event}
 	begin := 0
-	for i, field := range []*string{&c.Method, &c.Host, &c.Path, &c.TraceID} {
+	for i, field := range came(&c.Event) {
 		*field = visible(string(s.text[begin:s.ends[i]]))
 		begin = s.ends[i]
 	}

@@ -57,6 +57,37 @@ func TestLinesOfTheFileAreKnownAndShownWithoutSecrets(t *testing.T) {
 	}
 }
 
+func TestLinesShowNeitherValuesOfHeaderFieldsNorPasswordsOfURLs(t *testing.T) {
+	const head = "version: 1\ncredentials:\n  default: {tenant_id: contoso.com, client_id: gw, client_secret: {env: WORD}}\n"
+	table, err := routes.Parse("routes.yaml", []byte(head+`routes:
+  - {name: a, hosts: [a.test], scope: s/.default, set_headers: {x-code: hunter2, x-sid: "sid=hunter2"}, retry: {replay: 1KiB}}
+  - name: b
+    hosts: [b.test]
+    scope: s/.default
+    set_headers:
+      x-code: hunter2
+    upstream: https://10.0.0.7:8443   # ask ops@contoso.com
+`), func(string) (string, bool) { return "x", true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[int]string{
+		5:  "- {name: a, hosts: [a.test], scope: s/.default, set_headers: {x-code: •••, x-sid: •••, retry: {replay: 1KiB}}",
+		10: "x-code: •••",
+		11: "upstream: https://10.0.0.7:8443   # ask ops@contoso.com",
+	} {
+		if got := table.Text(line); got != want {
+			t.Errorf("Text(%d) = %q, want %q", line, got, want)
+		}
+	}
+	for _, url := range []string{"https://gw:p@hunter2@corp", "https://gw:p/hunter2@corp", "https://gw:hunter2@corp", "https://hunter2@corp"} {
+		text := head + "routes:\n  - {name: a, hosts: [a.test], scope: s/.default, upstream: \"" + url + "\"}\n"
+		if _, err := routes.Parse("routes.yaml", []byte(text), nil); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v, want a mistake that shows no password", url, err)
+		}
+	}
+}
+
 func TestEntryOfEgressThatPassesAHostIsNamed(t *testing.T) {
 	table, err := routes.Parse("routes.yaml", []byte(placed), func(string) (string, bool) { return "x", true })
 	if err != nil {

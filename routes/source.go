@@ -160,8 +160,10 @@ func (s *source) hiddenColumns(n int, line []rune) []bool {
 }
 
 var (
-	// userinfo is what stands between the slashes and the @ of a URL.
-	userinfo = regexp.MustCompile(`//[^/\s@]*@`)
+	// userinfo is what stands between the slashes and the last @ of a URL's
+	// authority, or of whatever follows a colon there that begins no port: a
+	// password may hold a slash that should have been encoded.
+	userinfo = regexp.MustCompile(`//(?:[^/\s"']*|[^/\s"':@]*:[0-9]*[^0-9/\s"'][^\s"']*)@`)
 	// keyed is a word that a colon or an equals sign makes a key.
 	keyed = regexp.MustCompile(`([\pL\pN_.\-]+)["']?\s*[:=]`)
 	// leadingKey is the key that a line begins with, after its indentation.
@@ -283,8 +285,11 @@ func (s *source) hideSecrets(root *yaml.Node) {
 			continue
 		}
 		for j := 0; j+1 < len(n.Content); j += 2 {
-			if secretKey(resolve(n.Content[j]).Value) {
-				h.hide(h.index[n.Content[j+1]])
+			switch key := resolve(n.Content[j]).Value; {
+			case secretKey(key):
+				h.hide(h.index[n.Content[j+1]], true)
+			case key == "set_headers":
+				h.hideFields(n.Content[j+1])
 			}
 		}
 	}
@@ -310,8 +315,20 @@ func (h *hider) flatten(n *yaml.Node) {
 	h.ends[i] = len(h.nodes)
 }
 
-// hide marks everything from node i to the next node that is not below it.
-func (h *hider) hide(i int) {
+// hideFields marks the values of header fields, which are often keys, and leaves
+// their names.
+func (h *hider) hideFields(n *yaml.Node) {
+	if n = resolve(n); n.Kind != yaml.MappingNode {
+		return
+	}
+	for j := 1; j < len(n.Content); j += 2 {
+		h.hide(h.index[n.Content[j]], false)
+	}
+}
+
+// hide marks everything from node i to the next node that is not below it. With
+// elsewhere its literals are masked wherever else they appear, too.
+func (h *hider) hide(i int, elsewhere bool) {
 	if h.done[i] {
 		return
 	}
@@ -324,13 +341,19 @@ func (h *hider) hide(i int) {
 			break
 		}
 	}
+	if !elsewhere && to.toLine == n.Line {
+		before := []rune(h.src.lines[n.Line-1])[:to.toColumn-1]
+		to.toColumn = 1 + len([]rune(strings.TrimRight(string(before), ", "))) // the next name stands apart
+	}
 	h.src.hidden = append(h.src.hidden, to)
 	for j := i; j < h.ends[i]; j++ {
 		if target := h.nodes[j].Alias; target != nil {
-			h.hide(h.index[target])
+			h.hide(h.index[target], elsewhere)
 		}
 	}
-	h.remember(n)
+	if elsewhere {
+		h.remember(n)
+	}
 }
 
 // literalLength is how long a literal must be to be looked for elsewhere: the

@@ -44,7 +44,7 @@ func Variables() []Variable {
 		{"OTEL_EXPORTER_OTLP_CLIENT_KEY", "", "PEM file: its key"},
 		{"OTEL_SERVICE_NAME", "gateway", "`service.name` of the resource"},
 		{"OTEL_RESOURCE_ATTRIBUTES", "", "`name=value,…` of the resource"},
-		{"OTEL_TRACES_SAMPLER", "parentbased_always_on", "`always_on`, `always_off`, `traceidratio`, and each with `parentbased_` before it, which lets the caller's sampled flag decide"},
+		{"OTEL_TRACES_SAMPLER", "parentbased_always_on", "`always_on`, `always_off`, `traceidratio`, and each with `parentbased_` before it, which lets the caller's sampled flag decide, that of callers that are refused too"},
 		{"OTEL_TRACES_SAMPLER_ARG", "1", "the ratio, 0 to 1, for `traceidratio`"},
 		{"OTEL_PROPAGATORS", "tracecontext,baggage", "`none` lets `traceparent` pass as it came; baggage always passes as it came. Others are refused"},
 		{"OTEL_BSP_SCHEDULE_DELAY", "5000", "ms between batches"},

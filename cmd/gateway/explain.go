@@ -85,7 +85,8 @@ func (f *explainFlags) read(target string) error {
 		target = "https://" + target // host:port, as a CONNECT has it
 	}
 	if f.url, err = url.Parse(target); err != nil || f.url.Host == "" || f.url.Scheme != "http" && f.url.Scheme != "https" {
-		return fmt.Errorf("%q is no absolute http or https URL", target)
+		// The words are not repeated: they may hold a password or a token.
+		return errors.New("explain wants an absolute http or https URL; write it as https://HOST/PATH")
 	}
 	// The doors judge the bytes that came, which net/url would tidy up.
 	_, f.path, _ = strings.Cut(target, "://")
@@ -100,7 +101,7 @@ func (f *explainFlags) read(target string) error {
 	for _, field := range f.fields {
 		name, value, ok := strings.Cut(field, ":")
 		if name = strings.TrimSpace(name); !ok || name == "" {
-			return fmt.Errorf("--header %q: want 'Name: value'", field)
+			return errors.New("--header wants 'Name: value'; put the name and a colon before the value")
 		}
 		f.header.Add(name, strings.TrimSpace(value))
 	}
@@ -158,9 +159,9 @@ func callerNamed(t *routes.Table, name string) (*routes.Caller, error) {
 		names = append(names, c.Name)
 	}
 	if t.Callers == nil {
-		return nil, fmt.Errorf("--as %s: routes.yaml has no callers, so every caller is anonymous", name)
+		return nil, fmt.Errorf("--as %s: routes.yaml has no callers, so every caller is anonymous", harmless(name))
 	}
-	return nil, fmt.Errorf("--as %s: no such caller; routes.yaml has %s", name, strings.Join(names, ", "))
+	return nil, fmt.Errorf("--as %s: no such caller; routes.yaml has %s", harmless(name), strings.Join(names, ", "))
 }
 
 // decide asks doors and gate as a call would be asked.

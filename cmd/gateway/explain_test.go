@@ -102,6 +102,62 @@ func TestExplainNamesTheLineThatDecided(t *testing.T) {
 	}
 }
 
+// TestExplainRepeatsNoSecretOfItsQuestion asks rightly and wrongly, with what a
+// hasty copy may hold.
+func TestExplainRepeatsNoSecretOfItsQuestion(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join("testdata", "explain.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("routes.yaml", source, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, question := range [][]string{
+		{"GET", "ftp://us:hunter2@api.contoso.com/"},
+		{"GET", "https://api.contoso.com:x/?sig=hunter2"},
+		{"GET", "//us:hunter2@api.contoso.com/"},
+		{"GET", "https://us:h/hunter2@api.contoso.com/"},
+		{"GET", "https://us:hunter2@api.contoso.com/?sig=hunter2"},
+		{"GET", "https://api.contoso.com/orders/1?sig=hunter2#hunter2"},
+		{"CONNECT", "us:hunter2@api.contoso.com:443"},
+		{"GET", "https://api.contoso.com/", "--header", "Bearer hunter2"},
+		{"GET", "https://api.contoso.com/", "--header", "Authorization: Bearer hunter2"},
+		{"LOGIN", "sql://us:hunter2@orders-db"},
+		{"LOGIN", "us:hunter2"},
+	} {
+		for _, more := range [][]string{nil, {"--json"}, {"--as", "reports"}} {
+			var out bytes.Buffer
+			run(t.Context(), append(append([]string{"explain"}, question...), more...), std{&out, &out})
+			if text := out.String(); text == "" || strings.Contains(text, "hunter2") {
+				t.Errorf("explain %q %q says %s", question, more, text)
+			}
+		}
+	}
+}
+
+// TestExplainPrintsNothingThatATerminalObeys asks for what a caller made up.
+func TestExplainPrintsNothingThatATerminalObeys(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join("testdata", "explain.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("routes.yaml", source, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, question := range [][]string{
+		{"GET", "https://api.contoso.com/orders/\u202e1"}, {"GET", "https://api.contoso.com/orders/\u009b31m"}, {"G\x1b[2J", "https://api.contoso.com/orders/1"},
+		{"GET", "https://\u202eapi.contoso.com/"}, {"GET", "https://api.contoso.com/", "--as", "x\x1b[2J\u202e"}, {"LOGIN", "x\x1b[2J\u202e"},
+	} {
+		var out bytes.Buffer
+		run(t.Context(), append([]string{"explain", "--as", "reports"}, question...), std{&out, &out})
+		if text := out.String(); text == "" || strings.ContainsAny(text, "\x1b\u202e\u009b") {
+			t.Errorf("explain %q says %q", question, text)
+		}
+	}
+}
+
 // TestARefusalHasTheSameWordsEverywhere makes calls that are refused, and reads
 // of them what the caller is told, the log, the recent calls and explain.
 func TestARefusalHasTheSameWordsEverywhere(t *testing.T) {

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"strings"
+	"unicode"
 
 	"github.com/seed-13b04e61/gateway/admin"
 	"github.com/seed-13b04e61/gateway/audit"
@@ -162,7 +164,21 @@ func (x *explanation) admitted(account gate.Account, asked proxy.Asked) {
 	if r.Upstream != nil {
 		x.Upstream = r.Upstream.String()
 	}
-	x.URL = "https://" + strings.TrimSuffix(pass.Authority.String(), ":443") + pass.Path
+	x.URL = "https://" + strings.TrimSuffix(pass.Authority.String(), ":443") + plainPath(pass.Path)
+}
+
+// plainPath is a path as it may be shown: what a terminal would obey or hide is
+// percent-encoded, as it will be on its way.
+func plainPath(path string) string {
+	var b strings.Builder
+	for _, r := range path {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(url.PathEscape(string(r)))
+		}
+	}
+	return b.String()
 }
 
 // inLine are the credentials in line behind c.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,8 +23,8 @@ func (f *explainFlags) readLogin(target string) error {
 		target = strings.TrimPrefix(target, scheme)
 	}
 	f.door = strings.TrimSuffix(target, "/")
-	if f.door == "" || strings.ContainsAny(f.door, "/?#@") {
-		return fmt.Errorf("%q is no name of a SQL door", target)
+	if f.door == "" || strings.ContainsAny(f.door, "/?#@:") {
+		return errors.New("explain LOGIN wants the name of a SQL door; gateway check lists them")
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -26,14 +27,25 @@ func sceneDir(path string) (string, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return "", err
 	}
-	inside, err := os.ReadDir(path)
+	folder, err := filepath.EvalSymlinks(path) // else the link would go in the end, and the secret stay
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(folder)
+	if err != nil {
+		return "", err
+	}
+	if runtime.GOOS != "windows" && info.Mode()&0o022 != 0 {
+		return "", fmt.Errorf("--dir %s: others may write to the folder, and could put another routes.yaml there; run chmod go-w on it, or name a folder that does not exist", path)
+	}
+	inside, err := os.ReadDir(folder)
 	if err != nil {
 		return "", err
 	}
 	if len(inside) > 0 {
 		return "", fmt.Errorf("--dir %s: the folder holds %s; the sandbox wants one that is new or empty, as it removes it in the end", path, inside[0].Name())
 	}
-	return path, nil
+	return folder, nil
 }
 
 // routesFile is the scene's routes.yaml.
