@@ -26,6 +26,7 @@ type Metrics struct {
 	tokenDuration    *prometheus.HistogramVec
 	tokenLookups     *prometheus.CounterVec
 	auditLost        prometheus.Counter
+	spansLost        prometheus.Counter
 	reloadSuccessful prometheus.Gauge
 	reloadTime       prometheus.Gauge
 	sql              sqlMetrics
@@ -51,6 +52,7 @@ var (
 	sTokenDuration = Series{"gateway_token_request_duration_seconds", "histogram", "Duration of requests to token endpoints.", []string{"credential"}}
 	sTokenLookups  = Series{"gateway_token_lookups_total", "counter", "Tokens handed out, by where they came from.", []string{"source"}}
 	sAuditLost     = Series{"gateway_audit_lost_total", "counter", "Audit records that could not be written.", nil}
+	sSpansLost     = Series{"gateway_trace_spans_lost_total", "counter", "Spans that did not arrive at the collector: the queue was full, or they could not be sent.", nil}
 	sReloadOK      = Series{"gateway_config_last_reload_successful", "gauge", "1 when the last reading of routes.yaml succeeded, 0 while an older table stays in force.", nil}
 	sReloadTime    = Series{"gateway_config_last_reload_success_timestamp_seconds", "gauge", "When routes.yaml was last read with success.", nil}
 	sEntries       = Series{"gateway_token_cache_entries", "gauge", "Tokens in the cache.", nil}
@@ -65,7 +67,7 @@ var (
 
 // AllSeries lists the gateway's own metrics for the reference.
 func AllSeries() []Series {
-	return append([]Series{sRequests, sDuration, sUpstream, sRetries, sRefusals, sAuditLost, sTokenRequests, sTokenDuration,
+	return append([]Series{sRequests, sDuration, sUpstream, sRetries, sRefusals, sAuditLost, sSpansLost, sTokenRequests, sTokenDuration,
 		sTokenLookups, sEntries, sBytes, sTokenExpiry, sCredReady, sCredExpiry, sCredFallback, sReloadOK, sReloadTime, sTunnels, sBuild}, sqlSeries()...)
 }
 
@@ -106,12 +108,13 @@ func NewMetrics(version string, state func() State) *Metrics {
 		tokenRequests: counter(sTokenRequests), tokenLookups: counter(sTokenLookups),
 		duration: histogram(sDuration), upstream: histogram(sUpstream), tokenDuration: histogram(sTokenDuration),
 		auditLost:        prometheus.NewCounter(prometheus.CounterOpts{Name: sAuditLost.Name, Help: sAuditLost.Help}),
+		spansLost:        prometheus.NewCounter(prometheus.CounterOpts{Name: sSpansLost.Name, Help: sSpansLost.Help}),
 		reloadSuccessful: prometheus.NewGauge(prometheus.GaugeOpts{Name: sReloadOK.Name, Help: sReloadOK.Help}),
 		reloadTime:       prometheus.NewGauge(prometheus.GaugeOpts{Name: sReloadTime.Name, Help: sReloadTime.Help}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: sBuild.Name, Help: sBuild.Help}, sBuild.Labels)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.upstream, m.retries, m.refusals, m.auditLost,
+	m.registry.MustRegister(m.requests, m.duration, m.upstream, m.retries, m.refusals, m.auditLost, m.spansLost,
 		m.tokenRequests, m.tokenDuration, m.tokenLookups, m.reloadSuccessful, m.reloadTime, build,
 		stateCollector{state}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.sql.all()...)
@@ -152,6 +155,9 @@ func (m *Metrics) TokenRequest(credential, result string, took time.Duration) {
 
 // AuditLost counts audit records that could not be written.
 func (m *Metrics) AuditLost(n int) { m.auditLost.Add(float64(n)) }
+
+// SpansLost counts spans that did not arrive at a collector.
+func (m *Metrics) SpansLost(n int) { m.spansLost.Add(float64(n)) }
 
 // Reloaded notes the outcome of a reading of routes.yaml.
 func (m *Metrics) Reloaded(ok bool) {

@@ -3,6 +3,7 @@ package authority
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -24,6 +25,9 @@ var (
 	secretLike = regexp.MustCompile(`[A-Za-z0-9_~+/=-]{32,}|[A-Za-z0-9_.~-]*~[A-Za-z0-9_.~-]{20,}`)
 	// assignment is a form field or a member that should not be in prose.
 	assignment = regexp.MustCompile(`(?i)\b((?:client_)?(?:secret|assertion)|password|access_token|refresh_token)(["']?\s*[=:]\s*["']?)[^\s"'&,;]+`)
+	// helpLink leads to a page of Microsoft's that explains an error. Its path is
+	// of plain words, so that nothing that was made at random fits.
+	helpLink   = regexp.MustCompile(`https://(?:(?:learn|docs)\.microsoft\.com|aka\.ms)(?:/[a-z]{1,20}[0-9]{0,2}(?:-[a-z]{1,20}[0-9]{0,2})*)+/?`)
 	thumbprint = regexp.MustCompile(`^[0-9A-Fa-f]{40}$`)
 	codeLike   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 )
@@ -42,12 +46,7 @@ func clean(text string, hidden []string, limit int) string {
 	}
 	text = jwtLike.ReplaceAllString(text, mask)
 	text = assignment.ReplaceAllString(text, "$1$2"+mask)
-	text = secretLike.ReplaceAllStringFunc(text, func(run string) string {
-		if thumbprint.MatchString(run) || len(run) == 36 && uuid.Validate(run) == nil {
-			return run
-		}
-		return mask
-	})
+	text = maskRuns(text)
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == utf8.RuneError || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Cf, r) {
 			return ' '
@@ -55,6 +54,35 @@ func clean(text string, hidden []string, limit int) string {
 		return r
 	}, text)
 	return cut(strings.Join(strings.Fields(text), " "), limit)
+}
+
+// maskRuns masks what resembles a secret, but for Microsoft's links to help.
+func maskRuns(text string) string {
+	var links [][]int
+	for _, link := range helpLink.FindAllStringIndex(text, -1) {
+		if !goesOn(text[link[1]:]) {
+			links = append(links, link)
+		}
+	}
+	var b strings.Builder
+	done := 0
+	for _, at := range secretLike.FindAllStringIndex(text, -1) {
+		run := text[at[0]:at[1]]
+		linked := slices.ContainsFunc(links, func(link []int) bool { return link[0] <= at[0] && at[1] <= link[1] })
+		if linked || thumbprint.MatchString(run) || len(run) == 36 && uuid.Validate(run) == nil {
+			continue
+		}
+		b.WriteString(text[done:at[0]] + mask)
+		done = at[1]
+	}
+	return b.String() + text[done:]
+}
+
+// goesOn tells whether rest, behind what looks like a link, is part of it: then
+// it is another link, with a query or a word that may be a secret.
+func goesOn(rest string) bool {
+	r, _ := utf8.DecodeRuneInString(strings.TrimLeft(rest, "."))
+	return rest != "" && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_~/+=?#%&@:!$*", r))
 }
 
 // cut shortens text to limit bytes, at a rune's edge.

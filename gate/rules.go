@@ -104,13 +104,14 @@ func (c innerCall) allowedBy(r *routes.Route, rules *ruleIndex, matched routes.P
 	if n := len(r.Allow); n > 0 {
 		end = r.Allow[n-1].Line
 	}
-	return 0, matched, &Refusal{
+	refusal = &Refusal{
 		Code:   RuleDenied,
 		Detail: fmt.Sprintf("no rule of route %s allows %s on this path", r.Name, inQuotes(c.method)),
 		Remedy: fmt.Sprintf("if it should, add method and path to allow of the route, line %d of routes.yaml", r.Line),
 		Cause:  otherwise,
-		ground: Ground{end, fmt.Sprintf("allow of route %s ends here, and none of its rules holds for %s on this path: %s", r.Name, inQuotes(c.method), otherwise)},
 	}
+	refusal.ground = Ground{end, "allow ends here: " + refusal.Told()}
+	return 0, matched, refusal
 }
 
 // otherwise tells the operator by which methods the path is allowed.

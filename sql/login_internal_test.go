@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -175,7 +176,10 @@ func TestTroubleWithServersIsNamedAndTransient(t *testing.T) {
 		want audit.LoginResult
 		text string // in the answer
 	}{
-		{&egress.ProxyError{Proxy: "10.0.0.9:3128", Status: 407}, 0, audit.LoginUpstreamProxy, "the next hop refused a tunnel with status 407"},
+		{&egress.ProxyError{Proxy: "10.0.0.9:3128", Status: 407}, 0, audit.LoginUpstreamProxy, "the next hop asks for another credential: status 407 (node.example:11000, at tls); correct username and password of egress.proxy in routes.yaml"},
+		{&egress.ProxyError{Proxy: "10.0.0.9:3128", Status: 403}, 0, audit.LoginUpstreamProxy, "the next hop refused a tunnel with status 403"},
+		{fmt.Errorf("%w: dial tcp 10.0.0.9:3128: %w", egress.ErrNextHop, syscall.ECONNREFUSED), 0, audit.LoginUpstreamProxy, "the next hop refuses the connection"},
+		{fmt.Errorf("%w: %w", egress.ErrNextHop, context.DeadlineExceeded), 0, audit.LoginTimeout, "the next hop did not answer in time"},
 		{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, 0, audit.LoginUpstreamTLS, "tls.ca_file of the door"},
 		{tls.RecordHeaderError{Msg: "10.0.0.9"}, 0, audit.LoginUpstreamTLS, "the TLS handshake with the server failed"},
 		{&net.OpError{Op: "remote error", Err: errors.New("tls: protocol version not supported")}, 0, audit.LoginUpstreamTLS, "the TLS handshake with the server failed"},
@@ -198,10 +202,13 @@ func TestTroubleWithServersIsNamedAndTransient(t *testing.T) {
 				if !strings.HasPrefix(answer, "no 40613 ") || !strings.Contains(answer, test.text) || !strings.Contains(answer, "node.example:11000, at tls") {
 					t.Errorf("answer = %q, want 40613 with %q and the server", answer, test.text)
 				}
+				if hop := egress.Explain(test.err, egress.Peer{}); hop.Hop && (!strings.Contains(answer, hop.What) || !strings.Contains(answer, hop.Remedy)) {
+					t.Errorf("answer = %q, want the words of every door: %+v", answer, hop)
+				}
 				if strings.Contains(answer, "10.0.0.9") {
 					t.Errorf("answer = %q, which holds an address", answer)
 				}
-				if got := r.last(); got.Result != test.want || got.Redirects != test.hops || !strings.HasSuffix(got.Cause, ": at length: "+test.err.Error()) {
+				if got := r.last(); got.Result != test.want || got.Redirects != test.hops || strings.Count(got.Cause, test.err.Error()) != 1 {
 					t.Errorf("record %+v, want %s", got, test.want)
 				}
 			})

@@ -96,7 +96,7 @@ func mssqlError(err error) *loginError {
 	}
 	e := &loginError{
 		facts: facts{phases: phasesOf(failed.Timings)}, phase: string(failed.Phase), server: failed.Server, hops: failed.Hops,
-		err: failed.Err, text: failed.Cause(), remedy: failed.Remedy(),
+		err: failed.Err, text: failed.Cause(), reason: failed.Reason(), remedy: failed.Remedy(),
 	}
 	if len(failed.Refused) == 0 {
 		e.err, e.lasting = cmp.Or(e.err, err), errors.Is(err, tds.ErrNoMARS)

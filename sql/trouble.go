@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -103,18 +104,17 @@ func serverTrouble(e *loginError) *refusal {
 	if e.words != nil {
 		return &refusal{result: audit.LoginUpstreamRefused, kind: permanent, detail: "the server refused the login", cause: e.text, remedy: e.remedy, words: e}
 	}
-	var hop *egress.ProxyError
 	r := &refusal{kind: transient, cause: e.text}
+	hop := egress.Explain(e.err, egress.Peer{}) // its words are those of every door
 	switch {
 	case errors.Is(e.err, errReflected):
 		r.result, r.kind, r.detail = audit.LoginReflected, permanent, "the server's answer contained the token that the gateway had sent it"
-	case errors.As(e.err, &hop):
-		r.result, r.detail = audit.LoginUpstreamProxy, fmt.Sprintf("the next hop refused a tunnel with status %d", hop.Status)
-		r.remedy = "check egress.proxy in routes.yaml: its address, username and password, and what it lets through"
-	case errors.Is(e.err, egress.ErrNextHop) && late(e.err):
-		r.result, r.detail = audit.LoginTimeout, "the next hop did not answer in time"
-	case errors.Is(e.err, egress.ErrNextHop):
-		r.result, r.detail = audit.LoginUpstreamProxy, "the next hop cannot be reached, or opens no tunnel"
+	case hop.Hop:
+		r.result, r.detail, r.remedy = audit.LoginUpstreamProxy, hop.What, hop.Remedy
+		r.cause = printable(e.err.Error(), maxCause) // text has the same words again
+		if hop.Late {
+			r.result = audit.LoginTimeout
+		}
 	case untrusted(e.err):
 		r.result, r.detail = audit.LoginUpstreamTLS, "the server's certificate could not be verified"
 		r.remedy = "if it comes from a private CA, name that as tls.ca_file of the door"
@@ -134,7 +134,8 @@ func serverTrouble(e *loginError) *refusal {
 		r.result, r.detail = audit.LoginUnreachable, "the server cannot be reached or broke off"
 		r.remedy = "check the server's name, the network, and dial of the door or egress.proxy in routes.yaml"
 	default: // the wire's own words, about what the server sent
-		r.result, r.detail = audit.LoginUpstreamBroken, "the login at the server failed: "+printable(e.err.Error(), maxCause)
+		r.result, r.detail = audit.LoginUpstreamBroken, "the login at the server failed: "+printable(cmp.Or(e.reason, e.err.Error()), maxCause)
+		r.cause = "" // which has the same words again
 		r.remedy = "see that server of the door is what its kind says"
 	}
 	if e.lasting {

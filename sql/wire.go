@@ -113,6 +113,7 @@ type loginError struct {
 	err    error // of the network, TLS or the protocol; nil when the server said no
 	words  any   // the server's refusal as only the wire understands it; nil for none
 	text   string
+	reason string // text without server and phase; "" when the wire knows nothing
 	number int32
 	remedy string // what to do next; "" when the wire knows nothing
 	// badToken: the server does not take the token; expired: for its age.

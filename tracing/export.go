@@ -37,6 +37,7 @@ type client struct {
 	settings *Settings
 	http     *http.Client
 	log      Log
+	counted  func(spans int)
 	now      func() time.Time
 
 	mu   sync.Mutex // guards what follows
@@ -45,8 +46,9 @@ type client struct {
 	down bool       // the last batch was lost
 }
 
-func newClient(s *Settings, dialer Dialer, log Log) *client {
-	return &client{settings: s, log: log, now: time.Now, http: &http.Client{
+func newClient(cfg Config) *client {
+	s, dialer := cfg.Settings, cfg.Dialer
+	return &client{settings: s, log: cfg.Log, counted: cfg.Lost, now: time.Now, http: &http.Client{
 		// Its headers may be keys, which are the endpoint's alone.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -229,8 +231,9 @@ func count(all []*tracepb.ResourceSpans) (n int) {
 	return n
 }
 
-// lose tells the log of lost spans, at most once a minute.
+// lose counts lost spans, and tells the log of them at most once a minute.
 func (c *client) lose(n int, err error) {
+	c.counted(n)
 	c.mu.Lock()
 	c.down, c.lost = true, c.lost+n
 	now, lost := c.now(), c.lost
@@ -259,6 +262,8 @@ func (c *client) remedy(err error) string {
 	var status statusError
 	var verify *tls.CertificateVerificationError
 	switch {
+	case errors.Is(err, errQueueFull):
+		return "see that the collector answers fast enough; raise OTEL_BSP_MAX_QUEUE_SIZE, or trace fewer calls by OTEL_TRACES_SAMPLER"
 	case errors.As(err, &status) && (status == http.StatusUnauthorized || status == http.StatusForbidden):
 		return "set the collector's key in OTEL_EXPORTER_OTLP_HEADERS; names that are set: " + fmt.Sprint(sorted(maps.Keys(c.settings.headers)))
 	case errors.As(err, &status) && status == http.StatusNotFound:

@@ -82,13 +82,38 @@ func TestLossIsToldWithCauseAndRemedy(t *testing.T) {
 			end()
 			told := log.String()
 			if !strings.Contains(told, "warn spans were lost; calls go on [gateway.traces.lost 1 ") || !strings.Contains(told, tt.cause) || !strings.Contains(told, tt.remedy) ||
-				strings.Contains(told, "hidden") || strings.Contains(told, "stranger") {
-				t.Errorf("the log says %s, want %q and %q", told, tt.cause, tt.remedy)
+				strings.Contains(told, "hidden") || strings.Contains(told, "stranger") || log.lost != 1 {
+				t.Errorf("the log says %s, %d counted; want %q and %q", told, log.lost, tt.cause, tt.remedy)
 			}
 		})
 	}
 	if n := len(elsewhere.got()); n > 0 {
 		t.Errorf("a redirect was followed with %d batches", n)
+	}
+}
+
+func TestSpansBeyondTheQueueAreToldAndCounted(t *testing.T) {
+	arrived, over := make(chan struct{}, 8), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-over
+	}))
+	defer slow.Close()
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "1") // which the SDK reads
+	traces, log, end := begin(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": slow.URL, "OTEL_BSP_MAX_QUEUE_SIZE": "4"})
+	one(traces)
+	<-arrived // the collector holds the first, and the queue is empty
+	for range 7 {
+		one(traces)
+	}
+	told := log.String()
+	if strings.Count(told, "spans were lost") != 1 || !strings.Contains(told, "the queue of spans is full") || !strings.Contains(told, "raise OTEL_BSP_MAX_QUEUE_SIZE") {
+		t.Errorf("the log says %s", told)
+	}
+	close(over)
+	end()
+	if log.lost != 3 {
+		t.Errorf("%d spans are counted as lost, want 3: seven for a queue of four", log.lost)
 	}
 }
 

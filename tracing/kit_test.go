@@ -123,8 +123,15 @@ func values(list []*commonpb.KeyValue) map[string]any {
 
 // book is a log.
 type book struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
+	mu   sync.Mutex // guards what follows
+	b    bytes.Buffer
+	lost int // spans that were counted
+}
+
+func (k *book) lose(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lost += n
 }
 
 func (k *book) Info(msg string, kv ...any) { k.add("info", msg, kv) }
@@ -154,7 +161,7 @@ func begin(t *testing.T, vars map[string]string) (traces *tracing.Traces, log *b
 		t.Fatalf("Read = %v, %v, want settings", s, err)
 	}
 	log = &book{}
-	traces, err = tracing.New(tracing.Config{Settings: s, Dialer: &net.Dialer{}, Log: log, Version: "v1"})
+	traces, err = tracing.New(tracing.Config{Settings: s, Dialer: &net.Dialer{}, Log: log, Lost: log.lose, Version: "v1"})
 	if err != nil {
 		t.Fatal(err)
 	}

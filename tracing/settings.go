@@ -62,6 +62,7 @@ type Settings struct {
 	gzip     bool
 	tls      *tls.Config
 	sampler  sdk.Sampler
+	queue    int // spans that may wait
 	continued,
 	plainKeys bool // headers travel in clear text, off loopback
 }
@@ -73,7 +74,7 @@ func Read(lookup func(name string) (string, bool)) (*Settings, error) {
 	if !r.wanted() {
 		return nil, errors.Join(r.mistakes...)
 	}
-	s := &Settings{endpoint: r.endpoint(), headers: r.headers(), timeout: r.timeout(), tls: r.tls(), sampler: r.sampler(), continued: r.continued()}
+	s := &Settings{endpoint: r.endpoint(), headers: r.headers(), timeout: r.timeout(), tls: r.tls(), sampler: r.sampler(), queue: r.queue(), continued: r.continued()}
 	if name, protocol := r.otlp("PROTOCOL"); protocol != "" && protocol != "http/protobuf" {
 		r.wrong(name, fmt.Sprintf("is %q", protocol), "set http/protobuf, and as endpoint the collector's OTLP port for HTTP, 4318 by default; collectors take both")
 	}
@@ -198,6 +199,20 @@ func (r *reader) timeout() time.Duration {
 		r.wrong(name, fmt.Sprintf("is %q", value), "set milliseconds, such as 10000")
 	}
 	return time.Duration(ms) * time.Millisecond
+}
+
+// queue is how many spans may wait. The bound keeps a slip from taking all memory.
+func (r *reader) queue() int {
+	const name = "OTEL_BSP_MAX_QUEUE_SIZE"
+	value := r.get(name)
+	if value == "" {
+		return sdk.DefaultMaxQueueSize
+	}
+	n, err := strconv.ParseUint(value, 10, 20)
+	if err != nil || n == 0 {
+		r.wrong(name, fmt.Sprintf("is %q", value), "set a number of spans from 1 to 1048575, such as 2048")
+	}
+	return int(n)
 }
 
 func (r *reader) tls() *tls.Config {

@@ -40,7 +40,8 @@ type Config struct {
 	Settings *Settings
 	Dialer   Dialer // egress.proxy and its bypass hold for spans too
 	Log      Log
-	Version  string // of the gateway
+	Lost     func(spans int) // counts what did not arrive
+	Version  string          // of the gateway
 }
 
 // Traces makes spans. It is an [audit.Tracer] and an [audit.SessionRecorder],
@@ -59,7 +60,7 @@ var (
 
 // New begins to export spans; Close ends it.
 func New(cfg Config) (*Traces, error) {
-	exporter := otlptrace.NewUnstarted(newClient(cfg.Settings, cfg.Dialer, cfg.Log))
+	client := newClient(cfg)
 	of, err := resource.New(context.Background(), resource.WithTelemetrySDK(),
 		resource.WithAttributes(semconv.ServiceName("gateway"), semconv.ServiceVersion(cfg.Version)),
 		resource.WithFromEnv(), resource.WithSchemaURL(semconv.SchemaURL))
@@ -70,7 +71,8 @@ func New(cfg Config) (*Traces, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		cfg.Log.Warn("the OpenTelemetry SDK complains", "cause", err.Error())
 	}))
-	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithSampler(cfg.Settings.sampler), sdk.WithResource(of))
+	provider := sdk.NewTracerProvider(sdk.WithSpanProcessor(newQueue(otlptrace.NewUnstarted(client), cfg.Settings.queue, client.lose)),
+		sdk.WithSampler(cfg.Settings.sampler), sdk.WithResource(of))
 	t := &Traces{provider: provider, settings: cfg.Settings,
 		tracer: provider.Tracer(scope, trace.WithInstrumentationVersion(cfg.Version), trace.WithSchemaURL(semconv.SchemaURL))}
 	cfg.Log.Info("calls are traced", "gateway.traces.endpoint", cfg.Settings.Endpoint())

@@ -93,7 +93,10 @@ func (c *adminClient) send(ctx context.Context, method, path string, header http
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("no gateway answers at %s: %w", c.base, err)
+		if outer, ok := errors.AsType[*url.Error](err); ok {
+			err = outer.Err // the URL is said already
+		}
+		return nil, fmt.Errorf("no gateway answers at %s: %w; start it with gateway serve, or name its admin address by --admin", c.base, err)
 	}
 	return resp, nil
 }

@@ -123,7 +123,7 @@ func (p *peer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.key != "" && r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(p.key)) {
 		w.Header().Set("Gateway-Request-Id", "outer")
 		w.Header().Set("Proxy-Authenticate", `Basic realm="gateway"`)
-		refuse(w, http.StatusProxyAuthRequired, "caller_unknown", "no caller has this key", "")
+		refuse(w, http.StatusProxyAuthRequired, "caller_unknown", "no caller has this key", "show the right one")
 		return
 	}
 	if p.connect != nil && p.connect(w) {

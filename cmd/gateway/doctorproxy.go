@@ -216,15 +216,19 @@ func (p *proxyURL) basic() string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(p.User+":"+p.Pass))
 }
 
-// unknownCaller says why the gateway does not know who calls.
+// unknownCaller says why the gateway does not know who calls, and ends in its
+// own words.
 func (d *doctor) unknownCaller(x *exchange) {
-	if !d.proxy.hasUser {
-		d.no(checkProxy, d.proxy.Addr, "the gateway asks who calls, and "+d.proxy.from+" holds no credential",
-			"write http://NAME:KEY@HOST:PORT; gateway keygen NAME makes a key and its line for routes.yaml")
-		return
+	remedy := "write http://NAME:KEY@HOST:PORT; gateway keygen NAME makes a key and its line for routes.yaml"
+	what := fmt.Sprintf("the gateway asks who calls, and %s holds no credential", d.proxy.from)
+	if d.proxy.hasUser {
+		what = fmt.Sprintf("the gateway does not take the credential of caller %q in %s", d.proxy.User, d.proxy.from)
+		remedy = "compare the name with callers: of routes.yaml, and give the caller a new key by gateway keygen"
 	}
-	d.no(checkProxy, d.proxy.Addr, fmt.Sprintf("the gateway does not take the credential of caller %q in %s%s", d.proxy.User, d.proxy.from, because(x)),
-		"compare the name with callers: of routes.yaml, and give the caller a new key by gateway keygen")
+	if p := problemOf(x); p.Remedy != "" {
+		remedy = p.Remedy + "; " + remedy
+	}
+	d.no(checkProxy, d.proxy.Addr, what+because(x), remedy)
 }
 
 // problem is what the gateway's refusals hold.

@@ -86,9 +86,9 @@ func TestCredentialsAreJudged(t *testing.T) {
 	p := newPeer(t)
 	p.key = "reports:the-right-key"
 	d := examined(t, both("http://"+p.addr()))
-	d.want(t, verdictNo, checkProxy, "the gateway asks who calls, and https_proxy holds no credential", "gateway keygen")
+	d.want(t, verdictNo, checkProxy, "the gateway asks who calls, and https_proxy holds no credential: no caller has this key", "show the right one; write http://NAME:KEY@HOST:PORT; gateway keygen")
 	d = examined(t, both("http://reports:the-wrong-key@"+p.addr()))
-	d.want(t, verdictNo, checkProxy, `does not take the credential of caller "reports" in https_proxy: no caller has this key`, "gateway keygen")
+	d.want(t, verdictNo, checkProxy, `does not take the credential of caller "reports" in https_proxy: no caller has this key`, "show the right one; compare the name", "gateway keygen")
 	d = examined(t, both(p.url()))
 	d.want(t, verdictOK, checkTunnel, "opens the tunnel to caller reports")
 }

@@ -198,17 +198,21 @@ func (row *tokenJSON) granted(q question, t tokens.Token) {
 	}
 }
 
-// refused describes err, and tells whether there is something to compare: with
-// nothing to be sent, err says all.
+// refused describes err in the words of the log, and tells whether there is
+// something to compare: with nothing to be sent, err says all.
 func (row *tokenJSON) refused(err error) (sent bool) {
-	row.Error, row.long = err.Error(), err.Error()
-	var answer *authority.Error
-	if !errors.As(err, &answer) {
+	told := authority.Explain(err)
+	row.Error, row.Remedy = told.Detail, told.Remedy
+	answer, ok := errors.AsType[*authority.Error](err)
+	if !ok {
+		row.Error = err.Error()
+		row.long = fmt.Sprintf(": %s\n  Do: %s", row.Error, row.Remedy)
 		return false
 	}
-	told := authority.Explain(err)
-	row.Error, row.long = told.Detail, answer.Explain()
-	row.Code, row.AADSTS, row.Detail, row.Remedy = answer.Code, answer.AADSTS, answer.Detail, told.Remedy
+	full := *answer
+	full.Remedy = told.Remedy
+	row.long = full.Explain()
+	row.Code, row.AADSTS, row.Detail = answer.Code, answer.AADSTS, answer.Detail
 	row.Correlation, row.Trace = answer.CorrelationID, answer.TraceID
 	return answer.Host != ""
 }

@@ -94,7 +94,7 @@ func (e *engine) Ready(route string, strict bool) admin.Readiness {
 	}
 	r.Degraded = append(r.Degraded, e.ailments()...)
 	if e.broken.Load() {
-		r.Degraded = append(r.Degraded, "routes.yaml has mistakes; the table before it is in force")
+		r.Degraded = append(r.Degraded, "routes.yaml has mistakes; the table before it is in force; gateway check prints them")
 	}
 	switch {
 	case !found:
@@ -117,16 +117,16 @@ func (e *engine) works(s service, proven bool) (works bool, why string) {
 	for _, k := range s.keys {
 		switch info, _ := e.store.Peek(k); {
 		case info.Failing && !info.Usable:
-			return false, firstLine(info.Err)
+			return false, withRemedy(info.Err)
 		case info.Failing:
 			stale = &info
 		}
 	}
 	switch {
 	case !proven:
-		return false, fmt.Sprintf("credential %s has got no token yet", s.credential)
+		return false, fmt.Sprintf("credential %s has got no token yet; wait a moment, or see gateway check --live", s.credential)
 	case stale != nil:
-		return true, "served with a token that cannot be refreshed now: " + firstLine(stale.Err)
+		return true, "served with a token that cannot be refreshed now: " + withRemedy(stale.Err)
 	}
 	return true, ""
 }

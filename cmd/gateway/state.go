@@ -81,7 +81,7 @@ func (e *engine) ailments() []string {
 		if c.Fallback != "" {
 			why := c.Reason
 			if c.LastError != nil {
-				why = firstLine(c.LastError)
+				why = withRemedy(c.LastError)
 			}
 			list = append(list, fmt.Sprintf("credential %s: the fallback %s is used in its place since %s: %s", c.Name, c.Fallback, c.Since.Format(time.RFC3339), why))
 		}
@@ -99,6 +99,14 @@ func skewed(c authority.Status) string {
 		side = "behind"
 	}
 	return fmt.Sprintf("this machine's clock is %s %s that of %s; turn on time synchronisation", c.Skew.Abs().Round(time.Second), side, c.Host)
+}
+
+// withRemedy is why there is no token, and what to do.
+func withRemedy(err error) string {
+	if err == nil {
+		return firstLine(nil)
+	}
+	return firstLine(err) + "; " + authority.Explain(err).Remedy
 }
 
 func firstLine(err error) string {

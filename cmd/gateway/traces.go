@@ -20,7 +20,7 @@ func (e *engine) trace(s *tracing.Settings) error {
 	if s == nil {
 		return nil
 	}
-	traces, err := tracing.New(tracing.Config{Settings: s, Dialer: &e.hop, Log: e.log, Version: version})
+	traces, err := tracing.New(tracing.Config{Settings: s, Dialer: &e.hop, Log: e.log, Lost: e.metrics.SpansLost, Version: version})
 	if err != nil {
 		return err
 	}

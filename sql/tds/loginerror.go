@@ -75,8 +75,13 @@ func (e *LoginError) Cause() string {
 	case e.Hops > 1:
 		redirects = fmt.Sprintf(" (after %d redirects)", e.Hops)
 	}
+	return line(fmt.Sprintf("SQL server %s%s: %s: %s", e.Server, redirects, e.Phase, e.Reason()))
+}
+
+// Reason is Cause without the server and the phase.
+func (e *LoginError) Reason() string {
 	reason, _ := e.explain()
-	return line(fmt.Sprintf("SQL server %s%s: %s: %s", e.Server, redirects, e.Phase, reason))
+	return line(reason)
 }
 
 // Remedy is what the operator can do next, "" if nothing is known.
@@ -107,6 +112,9 @@ func (e *LoginError) explain() (reason, remedy string) {
 	if refused, ok := errors.AsType[*redirectError](e.Err); ok {
 		return refused.reason, refused.remedy
 	}
+	if t := egress.Explain(e.Err, egress.Peer{}); t.Hop { // in the words of every door
+		return t.What, t.Remedy + hopPorts(e.Err)
+	}
 	switch {
 	case errors.Is(e.Err, errNoEncryption):
 		return e.Err.Error(), "the gateway sends no token in clear text; turn on encryption at the server, or use upstream_tls: strict if it takes TDS 8.0 only"
@@ -116,8 +124,6 @@ func (e *LoginError) explain() (reason, remedy string) {
 		return e.Err.Error(), "take MultipleActiveResultSets (MARS) out of the client's connection string"
 	case errors.Is(e.Err, context.Canceled):
 		return "the login was given up", ""
-	case errors.Is(e.Err, egress.ErrNextHop):
-		return e.hopWords()
 	case isTimeout(e.Err):
 		return "no answer in time", e.timeoutRemedy()
 	case e.Phase == PhaseDial:
@@ -162,24 +168,18 @@ func (e *LoginError) timeoutRemedy() string {
 	return "try again; if it stays so, look at the server's health, or raise login_timeout"
 }
 
-// hopWords are about the next hop, which opened no tunnel.
-func (e *LoginError) hopWords() (reason, remedy string) {
-	remedy = "check egress.proxy in routes.yaml: its address, and whether it is up"
-	if isTimeout(e.Err) {
-		return "the next hop did not answer in time", remedy
+// hopPorts is what whoever runs a proxy that refused a tunnel must know of SQL.
+func hopPorts(err error) string {
+	refused, ok := errors.AsType[*egress.ProxyError](err)
+	if !ok || refused.Status == http.StatusProxyAuthRequired {
+		return ""
 	}
-	return e.Err.Error(), remedy
+	return "; the server is asked for at port 1433, and its nodes at 11000 to 11999"
 }
 
 func (e *LoginError) dialWords() (reason, remedy string) {
 	if unknown, ok := errors.AsType[*net.DNSError](e.Err); ok && unknown.IsNotFound {
 		return "the name is not known to the name server", "check server of the entry, and the DNS zone of a private endpoint"
-	}
-	if refused, ok := errors.AsType[*egress.ProxyError](e.Err); ok {
-		if refused.Status == http.StatusProxyAuthRequired {
-			return e.Err.Error(), "check username and password of egress.proxy in routes.yaml"
-		}
-		return e.Err.Error(), "have the next hop let CONNECT pass to the server's port 1433, and to 11000-11999 of its nodes; or set egress.proxy.bypass for those that can be dialled directly"
 	}
 	if e.Hops > 0 { // what the entry says was right
 		return e.Err.Error(), "the server's connection policy is Redirect: let the gateway reach its nodes (ports 11000-11999), or set the policy to Proxy"

@@ -5,11 +5,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/seed-13b04e61/gateway/egress"
 	"github.com/seed-13b04e61/gateway/sql/tds"
 )
 
@@ -94,6 +97,9 @@ func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"other ports", tds.LoginError{Phase: tds.PhaseDial, Server: "n:12000", Hops: 2, Err: context.DeadlineExceeded}, []string{"after 2 redirects", "no answer in time", "firewalls"}},
 		{"node ports, later", tds.LoginError{Phase: tds.PhaseLogin, Server: "n:11003", Err: context.DeadlineExceeded}, []string{"no answer in time", "login_timeout"}},
 		{"refused", tds.LoginError{Phase: tds.PhaseDial, Server: "n:1", Err: errors.New("connection refused")}, []string{"connection refused", "egress.proxy"}},
+		{"next hop wants a credential", tds.LoginError{Phase: tds.PhaseDial, Server: "n:1", Err: &egress.ProxyError{Status: 407}}, hopWords(&egress.ProxyError{Status: 407})},
+		{"next hop refuses", tds.LoginError{Phase: tds.PhaseDial, Server: "n:1", Err: &egress.ProxyError{Status: 403}}, append(hopWords(&egress.ProxyError{Status: 403}), "11000 to 11999")},
+		{"next hop is down", tds.LoginError{Phase: tds.PhaseDial, Server: "n:1", Err: fmt.Errorf("%w: %w", egress.ErrNextHop, syscall.ECONNREFUSED)}, []string{"the next hop refuses the connection", "see that the proxy of egress.proxy is up"}},
 		{"no TDS 8.0", tds.LoginError{Phase: tds.PhaseTLS, Server: "n:1", Err: remote}, []string{"TDS 8.0", "upstream_tls: mandatory"}},
 		{"given up", tds.LoginError{Phase: tds.PhaseTLS, Server: "n:1", Err: context.Canceled}, []string{"given up"}},
 	} {
@@ -103,6 +109,12 @@ func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 			}
 		}
 	}
+}
+
+// hopWords are those of every door about a next hop.
+func hopWords(err error) []string {
+	t := egress.Explain(err, egress.Peer{})
+	return []string{t.What, t.Remedy}
 }
 
 func TestServersOfTheOtherModeAreToldApart(t *testing.T) {
