@@ -133,7 +133,7 @@ func callerRows(s *scene) []breakage {
 
 func ruleRows() []breakage {
 	return []breakage{
-		{name: "rule-denies", status: 403, code: "rule_denied", cause: "no rule of route graph allows DELETE on this path", remedy: "if it should, add method and path to allow of the route, line",
+		{name: "rule-denies", status: 403, code: "rule_denied", cause: "no rule of route graph allows DELETE on this path: rules have the path for method GET", detail: "no rule of route graph allows DELETE on this path", remedy: "if it should, add method and path to allow of the route, line",
 			call:  asJob("DELETE", "/graph/v1.0/users/adele", nil),
 			tells: []string{"explain", "DELETE", "https://graph.microsoft.com/v1.0/users/adele", "--as", "job"}, exit: 1},
 		{name: "tenant-not-allowed", status: 403, code: "tenant_denied", cause: "route tenants takes the tenant from the call: ", remedy: "name one tenant by its GUID or domain, of those that tenant of the route and tenants of the caller allow",
@@ -155,7 +155,8 @@ func ruleRows() []breakage {
 			call:  asJob("GET", "/graph/v1.0/users/..%2f..%2fbeta", nil),
 			tells: []string{"explain", "GET", "https://graph.microsoft.com/v1.0/users/..%2f..%2fbeta", "--as", "job"}, exit: 1},
 		{name: "browser", status: 403, code: "browser_refused", cause: "the call came from a page in a browser", remedy: "call from a program; the gateway serves no pages",
-			call: asJob("GET", "/graph/v1.0/users", http.Header{"Origin": {"https://evil.example"}, "Sec-Fetch-Site": {"cross-site"}})},
+			call:  asJob("GET", "/graph/v1.0/users", http.Header{"Origin": {"https://evil.example"}, "Sec-Fetch-Site": {"cross-site"}}),
+			tells: []string{"explain", "GET", "http://gateway.test/graph/v1.0/users", "--as", "job", "--header", "Origin: https://evil.example"}, exit: 1},
 		{name: "other-host", status: 421, code: "misdirected", cause: "the Host field names none of the gateway's hosts", remedy: "listen.hosts",
 			call: func(t *testing.T, s *scene) answer {
 				conn, err := net.Dial("tcp", s.proxy)
@@ -169,7 +170,8 @@ func ruleRows() []breakage {
 			call:  func(t *testing.T, s *scene) answer { return s.connect(t, "job", jobKey, "graph.microsoft.com:443") },
 			tells: []string{"explain", "CONNECT", "graph.microsoft.com:443", "--as", "job"}, exit: 1},
 		{name: "trace", status: 405, code: "method_refused", cause: "TRACE would show the token to the caller", remedy: "use another method",
-			call: asJob("TRACE", "/graph/v1.0/users", nil)},
+			call:  asJob("TRACE", "/graph/v1.0/users", nil),
+			tells: []string{"explain", "TRACE", "https://graph.microsoft.com/v1.0/users", "--as", "job"}, exit: 1},
 	}
 }
 
@@ -191,9 +193,11 @@ func limitRows() []breakage {
 				return s.ask(t, "job", jobKey, request{url: s.url("/narrow/v1.0/$echo"), body: bytes.Repeat([]byte("x"), 4096)})
 			}},
 		{name: "target-too-long", status: 414, code: "uri_too_long", cause: "path and query together may have 32 KiB", remedy: "send what is long in the request's body",
-			call: asJob("GET", "/graph/v1.0/users?q="+strings.Repeat("x", 40<<10), nil)},
+			call:  asJob("GET", "/graph/v1.0/users?q="+strings.Repeat("x", 40<<10), nil),
+			tells: []string{"explain", "GET", "https://graph.microsoft.com/v1.0/users?q=" + strings.Repeat("x", 40<<10), "--as", "job"}, exit: 1},
 		{name: "fields-too-large", status: 431, code: "headers_too_large", cause: "the request's fields together may have 64 KiB", remedy: "cookies",
-			call: asJob("GET", "/graph/v1.0/users", http.Header{"X-Much": {strings.Repeat("x", 70<<10)}})},
+			call:  asJob("GET", "/graph/v1.0/users", http.Header{"X-Much": {strings.Repeat("x", 70<<10)}}),
+			tells: []string{"explain", "GET", "https://graph.microsoft.com/v1.0/users", "--as", "job", "--header", "X-Much: " + strings.Repeat("x", 70<<10)}, exit: 1},
 		{name: "loop", status: 508, code: "loop", cause: "the call came through this gateway already", remedy: "upstream",
 			call: func(t *testing.T, s *scene) answer {
 				via := echoed(t, asJob("GET", "/narrow/v1.0/$echo", nil)(t, s)).Headers["Via"]

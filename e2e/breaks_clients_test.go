@@ -22,6 +22,7 @@ const detourHost = "api.contoso.invalid"
 // not trust it. PROXY in env stands for the gateway's address.
 type misstep struct {
 	name   string
+	found  string // words under which docs/troubleshooting.md has it
 	env    []string
 	url    string
 	exit   int    // of curl
@@ -34,13 +35,13 @@ type misstep struct {
 func missteps() []misstep {
 	upper := []string{"HTTPS_PROXY=http://PROXY", "https_proxy=http://PROXY"}
 	return []misstep{
-		{name: "no-proxy-covers-the-host", env: append(slices.Clone(upper), "NO_PROXY=localhost,.contoso.invalid", "no_proxy=localhost,.contoso.invalid"),
+		{name: "no-proxy-covers-the-host", found: "NO_PROXY", env: append(slices.Clone(upper), "NO_PROXY=localhost,.contoso.invalid", "no_proxy=localhost,.contoso.invalid"),
 			url: "https://" + detourHost + "/", exit: 6, cause: "contoso.invalid", remedy: "NO_PROXY"},
-		{name: "proxy-in-upper-case", env: []string{"HTTP_PROXY=http://PROXY"}, url: "http://" + detourHost + "/", exit: 6, cause: "HTTP_PROXY", remedy: "http_proxy"},
-		{name: "no-proxy-variable", url: "https://" + detourHost + "/", exit: 6, cause: "neither https_proxy nor HTTPS_PROXY is set", remedy: "gateway exec -- CMD"},
-		{name: "proxy-port-wrong", env: []string{"HTTPS_PROXY=http://CLOSED", "https_proxy=http://CLOSED"}, url: "https://" + detourHost + "/", exit: 7,
+		{name: "proxy-in-upper-case", found: "wrong case", env: []string{"HTTP_PROXY=http://PROXY"}, url: "http://" + detourHost + "/", exit: 6, cause: "HTTP_PROXY", remedy: "http_proxy"},
+		{name: "no-proxy-variable", found: "no variable", url: "https://" + detourHost + "/", exit: 6, cause: "neither https_proxy nor HTTPS_PROXY is set", remedy: "gateway exec -- CMD"},
+		{name: "proxy-port-wrong", found: "nothing listens", env: []string{"HTTPS_PROXY=http://CLOSED", "https_proxy=http://CLOSED"}, url: "https://" + detourHost + "/", exit: 7,
 			cause: "nothing listens there", remedy: "start the gateway, or correct the port"},
-		{name: "ca-not-trusted", env: upper, url: "https://" + detourHost + "/", exit: 60, seen: "the client does not trust the gateway's CA", does: "have the client trust the gateway's CA, which gateway ca export prints",
+		{name: "ca-not-trusted", found: "(60) SSL certificate problem", env: upper, url: "https://" + detourHost + "/", exit: 60, seen: "the client does not trust the gateway's CA", does: "have the client trust the gateway's CA, which gateway ca export prints",
 			cause: "it does not trust the gateway's CA, and refuses every call", remedy: "CURL_CA_BUNDLE"},
 	}
 }
@@ -74,6 +75,7 @@ func (m misstep) environment(t *testing.T, s *scene, closed string) []string {
 }
 
 func (m misstep) run(t *testing.T, s *scene) {
+	documented(t, m.found)
 	env := m.environment(t, s, closedPort(t))
 	before := s.metric(t, "gateway_requests_total", "route")
 	curl := exec.CommandContext(t.Context(), "curl", "-sS", "--max-time", "20", m.url)

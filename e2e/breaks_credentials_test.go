@@ -122,7 +122,7 @@ func brokenCredentials(t *testing.T) *scene {
 }
 
 func refusedToken(name, cause, remedy string) breakage {
-	return breakage{name: name, status: http.StatusBadGateway, code: "token_refused", cause: cause, remedy: remedy, tells: live(), exit: 1}
+	return breakage{name: name, status: http.StatusBadGateway, code: "token_refused", cause: cause, remedy: remedy, tells: live(), exit: 1, health: true}
 }
 
 func (f *breaker) secretRows() {

@@ -51,6 +51,7 @@ func (l lockout) run(t *testing.T, s *scene, f *sqlField) {
 	if err == nil || !strings.Contains(told(err), l.driver) {
 		t.Fatalf("the driver reads %v, want %s", err, l.driver)
 	}
+	documented(t, l.driver)
 	s.heard.WriteString(told(err))
 	line := s.logged(t, "the login", func(e entry) bool {
 		return e["message"] == "sql login" && strings.Contains(e.text("cause"), l.cause)

@@ -16,6 +16,7 @@ import (
 // ailment is a row about the gateway's own state: calls go on as before.
 type ailment struct {
 	name   string
+	found  string // words under which docs/troubleshooting.md has it
 	broken func(t *testing.T, s *scene)
 	cause  string
 	remedy string
@@ -31,6 +32,7 @@ func (a ailment) run(t *testing.T, s *scene, page *lookout) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	documented(t, a.found)
 	a.broken(t, s)
 	line := s.logged(t, a.cause, func(e entry) bool { return strings.Contains(plain(e.all()), plain(a.cause)) })
 	wants(t, "the log", line.all(), a.cause, a.remedy)
@@ -102,7 +104,11 @@ func ailingStates(t *testing.T) (*scene, []ailment) {
 	s.ready(t)
 	check := []string{"check"}
 	status := func(name string, broken func(*testing.T, *scene), cause, remedy string) ailment {
-		return ailment{name: name, broken: broken, cause: cause, remedy: remedy, api: "/api/status", where: "#reload-error", tells: check, exit: 1}
+		found := "the file is wrong"
+		if name == "group-may-write-routes-yaml" {
+			found = "group or world may write this file"
+		}
+		return ailment{name: name, found: found, broken: broken, cause: cause, remedy: remedy, api: "/api/status", where: "#reload-error", tells: check, exit: 1}
 	}
 	secret := filepath.Join(s.dir, "client-secret")
 	return s, []ailment{
@@ -119,7 +125,7 @@ func ailingStates(t *testing.T) (*scene, []ailment) {
 				t.Errorf("gateway reload: %d\n%s", code, out)
 			}
 		}, "group or world may write this file (mode 0660)", "chmod go-w"),
-		{name: "secret-readable-by-others", cause: "others may read " + secret + " (mode 0644)", remedy: "chmod go-r " + secret, api: "/api/status", where: "#reload-warnings", tells: check,
+		{name: "secret-readable-by-others", found: "others may read", cause: "others may read " + secret + " (mode 0644)", remedy: "chmod go-r " + secret, api: "/api/status", where: "#reload-warnings", tells: check,
 			broken: func(t *testing.T, s *scene) {
 				if err := os.Chmod(secret, 0o644); err != nil {
 					t.Fatal(err)
@@ -129,7 +135,7 @@ func ailingStates(t *testing.T) (*scene, []ailment) {
 					t.Errorf("gateway reload: %d\n%s", code, out)
 				}
 			}},
-		{name: "secret-vanishes", cause: "client-secret: no such file", remedy: "put the secret's value into file", api: "/api/credentials", where: "#problems li", tells: live(), exit: 1,
+		{name: "secret-vanishes", found: "no such file", cause: "client-secret: no such file", remedy: "put the secret's value into file", api: "/api/credentials", where: "#problems li", tells: live(), exit: 1,
 			broken: func(t *testing.T, s *scene) {
 				if err := os.Remove(secret); err != nil {
 					t.Fatal(err)

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -24,6 +26,7 @@ type breakage struct {
 	detail string                                 // words of the app's answer; "": those of cause
 	cause  string                                 // words of the cause, for the operator
 	remedy string                                 // words of the next step
+	health bool                                   // gateway health names cause and remedy as well
 	tells  []string                               // the command that tells as well, without --config; nil: logs alone
 	exit   int                                    // its code
 	said   string                                 // words that stand in its output for cause; "": those of cause
@@ -141,9 +144,11 @@ func (b breakage) run(t *testing.T, s *scene) {
 	a := b.asked(t, s)
 	s.heard.WriteString(a.body)
 	id := a.header.Get("Gateway-Request-Id")
+	var told string
 	if b.code != "" {
 		p := refused(t, a, b.status, b.code)
 		wants(t, "the app's answer", p.Detail, cmp.Or(b.detail, b.cause))
+		told = p.Detail
 		wants(t, "the app's answer", p.Remedy, b.remedy)
 	} else if a.status != b.status || a.header.Get("Gateway-Error") != "" {
 		t.Fatalf("the app gets %d, Gateway-Error %q: %.300s; want the upstream's %d", a.status, a.header.Get("Gateway-Error"), a.body, b.status)
@@ -153,11 +158,39 @@ func (b breakage) run(t *testing.T, s *scene) {
 	wants(t, "the log's cause", why, b.cause)
 	wants(t, "the log's remedy", remedy, b.remedy)
 	t.Logf("why  %s\ndo   %s", why, remedy)
+	if b.detail == "" || strings.HasPrefix(b.cause, b.detail) {
+		if !strings.HasPrefix(why, told) {
+			t.Errorf("the answer says %q, and the log %q", told, why)
+		}
+	}
+	documented(t, b.symptom())
 	b.remembered(t, s, id, why, remedy)
 	s.looks = append(s.looks, look{Row: b.name, Filter: id, Where: "#detail-words", Words: []string{why, remedy}})
 	s.looksAtCommands(t, b, why, remedy)
 	if b.after != nil {
 		b.after(t, s, a)
+	}
+}
+
+// symptom is what an operator searches for: Entra's number, else the code, else
+// the status of the upstream's answer.
+func (b breakage) symptom() string {
+	number, ok := strings.CutPrefix(regexp.MustCompile(`AADSTS\d+`).FindString(b.cause), "AADSTS")
+	if ok {
+		return number
+	}
+	return cmp.Or(b.code, strconv.Itoa(b.status))
+}
+
+// documented checks that the operator finds a symptom in the docs.
+func documented(t *testing.T, symptom string) {
+	t.Helper()
+	text, err := os.ReadFile("../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if symptom == "" || !regexp.MustCompile(`(^|\W|AADSTS)`+regexp.QuoteMeta(symptom)+`(\W|$)`).Match(text) {
+		t.Errorf("docs/troubleshooting.md does not name %q", symptom)
 	}
 }
 
@@ -195,6 +228,14 @@ func (s *scene) looksAtCommands(t *testing.T, b breakage, why, remedy string) {
 		t.Errorf("gateway logs ends with %d", code)
 	}
 	wants(t, "gateway logs", out, why, remedy)
+	if b.health {
+		out, code := s.command(t, "health", "--admin", s.admin)
+		wants(t, fmt.Sprintf("gateway health, which ends with %d,", code), out, b.cause, remedy)
+		if out, code := s.command(t, "health", "--live", "--admin", s.admin); code != 0 || strings.TrimSpace(out) != "up" {
+			t.Errorf("gateway health --live ends with %d: %s", code, out)
+		}
+		s.heard.WriteString(out)
+	}
 	if b.tells == nil {
 		return
 	}

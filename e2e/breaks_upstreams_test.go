@@ -54,7 +54,9 @@ func (f *breaker) plainUpstream(do func(w http.ResponseWriter, r *http.Request, 
 
 // upstreamRow has the usual credential, and a route of its own.
 func (f *breaker) upstreamRow(name string, status int, code, cause, remedy, route string) {
-	f.rows = append(f.rows, breakage{name: name, status: status, code: code, cause: cause, remedy: remedy})
+	host, _, _ := strings.Cut(strings.TrimPrefix(route, "hosts: ["), "]")
+	f.rows = append(f.rows, breakage{name: name, status: status, code: code, cause: cause, remedy: remedy,
+		tells: []string{"explain", "GET", "https://" + host + "/v1.0/users"}, said: "route " + name, does: "sends to"}) // where it is dialled
 	f.routes = append(f.routes, fmt.Sprintf("  - {name: %s, scope: %q, credential: default, %s}\n", name, graphScope, route))
 }
 
