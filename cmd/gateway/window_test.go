@@ -231,7 +231,7 @@ func TestLogsFollowAGatewayAcrossItsRestart(t *testing.T) {
 	calledWith(t, g, "/graph/v1.0/users")
 	calledWith(t, g, "/nothing")
 	out, complaints, end := followed(t, "--admin", socket, "--route", "graph")
-	awaits(t, out, " 200 GET ")
+	awaits(t, out, " 200 GET /graph/v1.0/users → graph.microsoft.com  reverse ")
 	calledWith(t, g, "/graph/v1.0/groups")
 	awaits(t, out, "code=rule_denied")
 	awaits(t, out, "\n   do   ")

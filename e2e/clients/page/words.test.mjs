@@ -126,6 +126,19 @@ test('logins that failed of late are gathered, one line for each kind', () => {
   assert.equal(new Set(found.map((f) => f.key)).size, 2);
 });
 
+test('a trace is shown, and found by the filter', () => {
+  const call = { ...fine, trace_id: '0af7651916cd43dd8448eb211c80319c' };
+  assert.equal(told(call)['Trace id'], call.trace_id);
+  assert.equal(told(fine)['Trace id'], undefined);
+  assert.ok(words.matcher('0AF7651916')(call));
+});
+
+test('of troubles that are as frequent the latest comes first', () => {
+  const now = Date.parse('2026-11-25T10:01:00Z');
+  const calls = [1, 2, 3, 4, 5, 6].map((n) => ({ ...fine, time: `2026-11-25T10:00:0${n}Z`, status: 502, code: 'upstream_tls', cause: `cause ${'abcdef'[n - 1]}` }));
+  assert.deepEqual(words.troubles(calls, now).slice(0, 5).map((t) => t.text), ['f', 'e', 'd', 'c', 'b'].map((x) => `cause ${x}`));
+});
+
 test('what can be run is told from the words around it', () => {
   const commands = (text) => words.pieces(text).filter((_, i) => i % 2 === 1);
   for (const [text, want] of [
