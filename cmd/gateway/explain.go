@@ -85,7 +85,7 @@ func (f *explainFlags) read(target string) error {
 		target = "https://" + target // host:port, as a CONNECT has it
 	}
 	if f.url, err = url.Parse(target); err != nil || f.url.Host == "" || f.url.Scheme != "http" && f.url.Scheme != "https" {
-		return fmt.Errorf("%q is no absolute http or https URL", target)
+		return fmt.Errorf("%q is no absolute http or https URL; write it whole, as https://HOST/PATH", target)
 	}
 	// The doors judge the bytes that came, which net/url would tidy up.
 	_, f.path, _ = strings.Cut(target, "://")

@@ -139,6 +139,9 @@ func (f *follower) list(ctx context.Context) error {
 	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
 		return fmt.Errorf("what answers at %s is no admin port of a gateway: %w", f.client.base, err)
 	}
+	if len(list) == 0 {
+		fmt.Fprintln(f.s.err, "no call of those that the gateway remembers fits; gateway check lists routes and callers")
+	}
 	for _, one := range slices.Backward(list) {
 		if err := f.print(one); err != nil {
 			return err

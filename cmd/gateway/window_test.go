@@ -286,6 +286,9 @@ func TestLogsPrintTheLatestAndEnd(t *testing.T) {
 		if code != tt.code || lines != tt.counts {
 			t.Errorf("%v: exit code %d with %d lines, want %d with %d\n%s", tt.args, code, lines, tt.code, tt.counts, complaints.String())
 		}
+		if empty := code == exitFine && lines == 0; empty != strings.Contains(complaints.String(), "no call of those") {
+			t.Errorf("%v: %d lines, and %q is said of it", tt.args, lines, complaints.String())
+		}
 	}
 	if err := g.drain(0); err != nil {
 		t.Error(err)
