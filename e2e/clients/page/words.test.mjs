@@ -126,6 +126,11 @@ test('logins that failed of late are gathered, one line for each kind', () => {
   assert.equal(new Set(found.map((f) => f.key)).size, 2);
 });
 
+test('permissions that would do as well are named once', () => {
+  const denied = [{ route: 'a', method: 'GET', template: '/x', denied: 1, missing: 'D', remark: 'wants D, or a higher one: E.All', also: ['E.All', 'F.All'] }];
+  assert.equal(permissions.rows({ credential: 'a', scope: 's', denied })[0].advice, 'wants D, or a higher one: E.All');
+});
+
 test('a trace is shown, and found by the filter', () => {
   const call = { ...fine, trace_id: '0af7651916cd43dd8448eb211c80319c' };
   assert.equal(told(call)['Trace id'], call.trace_id);
