@@ -18,11 +18,12 @@ export function outcome(call) {
 
 /**
  * address is what was called: method, host and path. At the reverse door the
- * path is the one at the gateway, mount included, and the host stands behind.
+ * path is the one at the gateway, mount included, and the host stands behind; without
+ * a route it is what the caller took for the gateway's, perhaps wrongly.
  */
 export function address(call) {
   const host = (call.host ?? "").replace(/:443$/, "");
-  if (call.door === "reverse") return `${call.method} ${call.path}${call.route ? ` → ${host}` : ""}`;
+  if (call.door === "reverse") return `${call.method} ${call.path}${call.route ? " → " : " at "}${host}`;
   return `${call.method ?? ""} ${host}${call.path ?? ""}`.trim();
 }
 

@@ -239,14 +239,14 @@ func lineOf(r admin.Request) string {
 
 // addressOf is what was called, in the words of the live page: at the reverse
 // door the path is the one at the gateway, mount included, and no path of the
-// host that stands behind it.
+// host that stands behind it; without a route the host is what the caller named.
 func addressOf(r admin.Request) string {
 	host := strings.TrimSuffix(r.Host, ":443")
 	switch {
 	case r.Door != "reverse":
 		return host + r.Path
 	case r.Route == "":
-		return r.Path
+		return r.Path + " at " + host // a wrong one is what misdirected is about
 	}
 	return r.Path + " → " + host
 }

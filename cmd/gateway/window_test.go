@@ -300,6 +300,9 @@ func TestLogsPrintTheLatestAndEnd(t *testing.T) {
 }
 
 func TestALineOfACallIsFitForATerminal(t *testing.T) {
+	if line := lineOf(admin.Request{Door: "reverse", Method: "GET", Host: "other.test", Path: "/x", Status: 421, Code: "misdirected"}); !strings.Contains(line, "GET /x at other.test ") {
+		t.Errorf("%q does not name the host, which is what is wrong", line)
+	}
 	line := lineOf(admin.Request{Method: "GET\x1b[2J", Host: "a", Path: "/\u202e", Status: 403, Cause: "first\nsecond\x07", Remedy: "do it", RequestID: "r"})
 	if strings.ContainsAny(line, "\x1b\x07\u202e") || !strings.Contains(line, "\n   why  first\n        second \n   do   do it\n") {
 		t.Errorf("line = %q", line)

@@ -61,7 +61,7 @@ test('a call is named by what its caller sent', () => {
   assert.equal(words.address({ ...fine, host: 'graph.microsoft.com:443', path: '/graph/v1.0/users' }), 'GET /graph/v1.0/users → graph.microsoft.com');
   assert.equal(words.address({ ...fine, door: 'tunnel', host: 'graph.microsoft.com:443' }), 'GET graph.microsoft.com/v1.0/users');
   assert.equal(words.address({ method: 'CONNECT', door: 'tunnel', host: 'a.example:8443', path: '' }), 'CONNECT a.example:8443');
-  assert.equal(words.address({ method: 'GET', door: 'reverse', host: '127.0.0.1:8080', path: '/none' }), 'GET /none');
+  assert.equal(words.address({ method: 'GET', door: 'reverse', host: '127.0.0.1:8080', path: '/none' }), 'GET /none at 127.0.0.1:8080');
 });
 
 test('the filter takes words, fields and classes of status, all of which must fit', () => {
