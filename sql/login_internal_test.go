@@ -161,6 +161,9 @@ func TestMissingTokensAreToldAsWhatTheyAre(t *testing.T) {
 				if strings.Contains(answer, "contoso") {
 					t.Errorf("answer = %q, which holds what is for the operator alone", answer)
 				}
+				if n := strings.Count(r.last().Cause, "has expired"); n > 1 {
+					t.Errorf("cause = %q, which says it %d times", r.last().Cause, n)
+				}
 				if got := r.last(); got.Result != test.want || got.Cause == "" || got.Remedy == "" {
 					t.Errorf("record %+v", got)
 				}

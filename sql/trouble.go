@@ -93,8 +93,11 @@ func tokenTrouble(err error) *refusal {
 		r.result = audit.LoginTimeout
 	}
 	if t.CorrelationID != "" {
-		r.detail += "; correlation ID " + t.CorrelationID
-		r.cause += "; correlation ID " + t.CorrelationID
+		id := "; correlation ID " + t.CorrelationID
+		if rest, ok := strings.CutPrefix(r.cause, r.detail); ok {
+			r.cause = r.detail + id + rest // the log's words go on where the answer's end
+		}
+		r.detail += id
 	}
 	return r
 }

@@ -8,6 +8,11 @@ const most = 200; // rows shown
 
 const uses = { used: (r) => `used by ${count(r.calls, "call")}`, unused: () => "never used", unclear: () => "perhaps never used" };
 
+// others would do as well as what is missing; mostly the remark has named them.
+function others({ remark = "", also = [] }) {
+  return also.length === 0 || remark.includes(also[0]) ? "" : `${also.join(" or ")} would do as well`;
+}
+
 /** rows are the lines of one credential at one API: what is wanted first, then what is held. */
 export function rows(api) {
   const of = { credential: api.credential, scope: api.scope };
@@ -15,7 +20,7 @@ export function rows(api) {
     ...of, key: `403 ${d.route} ${d.method} ${d.template}`, name: d.missing || d.held || "not known",
     state: d.missing ? "missing" : d.held ? "held, and yet refused" : "refused", kind: d.missing ? "bad" : "warn",
     fine: `${d.method || "calls"} ${d.template || `of route ${d.route}`}: 403 ${count(d.denied, "time")}`,
-    last: d.last, advice: sentence(d.remark, d.remedy, d.also?.length ? `${d.also.join(" or ")} would do as well` : ""),
+    last: d.last, advice: sentence(d.remark, d.remedy, others(d)),
   }));
   const held = (api.roles ?? []).map((r) => ({
     ...of, key: `role ${r.name}`, name: r.name, state: uses[r.use]?.(r) ?? r.use, kind: r.use === "used" ? "good" : "",

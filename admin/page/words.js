@@ -18,11 +18,12 @@ export function outcome(call) {
 
 /**
  * address is what was called: method, host and path. At the reverse door the
- * path is the one at the gateway, mount included, and the host stands behind.
+ * path is the one at the gateway, mount included, and the host stands behind; without
+ * a route it is what the caller took for the gateway's, perhaps wrongly.
  */
 export function address(call) {
   const host = (call.host ?? "").replace(/:443$/, "");
-  if (call.door === "reverse") return `${call.method} ${call.path}${call.route ? ` → ${host}` : ""}`;
+  if (call.door === "reverse") return `${call.method} ${call.path}${call.route ? " → " : " at "}${host}`;
   return `${call.method ?? ""} ${host}${call.path ?? ""}`.trim();
 }
 
@@ -108,6 +109,7 @@ export function story(call, lines) {
     ["Sent and received", `${bytes(call.bytes_in)} from the caller, ${bytes(call.bytes_out)} to it`],
     ["At", `${date(call.time)} (${call.time})`],
     ["Request id", call.request_id],
+    ["Trace id", call.trace_id],
     ["Upstream's request id", call.upstream_request && `${call.upstream_request}: the upstream's own log has it`],
   ];
 }
@@ -184,8 +186,9 @@ const lately = 5 * 60 * 1000; // ms
 const mostKinds = 5; // of calls or logins that failed, each
 
 /**
- * gather puts together what is of one kind, most frequent first, so that a
- * thousand of one kind are one line.
+ * gather puts together what is of one kind, so that a thousand of one kind are
+ * one line: most frequent first, and of those as frequent the latest, which is
+ * what the operator came for.
  */
 function gather(all, keyOf) {
   const kinds = new Map();
@@ -196,7 +199,7 @@ function gather(all, keyOf) {
     kind.n++;
     kinds.set(key, kind);
   }
-  return [...kinds.values()].sort((a, b) => b.n - a.n);
+  return [...kinds.values()].sort((a, b) => b.n - a.n || moment(b.latest.time) - moment(a.latest.time));
 }
 
 /** troubles gathers the calls that failed of late by what ailed them. */
@@ -232,7 +235,7 @@ export function matcher(typed, chosen = "") {
   const tests = typed.trim().toLowerCase().split(/\s+/).filter(Boolean).map((word) => {
     const [, name, value] = /^([a-z]+):(.*)$/.exec(word) ?? [];
     if (prefixes.includes(name)) return (call) => fits(String(call[name] ?? "").toLowerCase(), value);
-    return (call) => [call.route, call.caller, call.host, call.path, call.method, call.code, call.status, call.cause, call.request_id, call.token_id]
+    return (call) => [call.route, call.caller, call.host, call.path, call.method, call.code, call.status, call.cause, call.request_id, call.trace_id, call.token_id]
       .some((field) => String(field ?? "").toLowerCase().includes(word));
   });
   if (chosen === "failed") tests.push(failed);

@@ -26,6 +26,7 @@ type adminClient struct {
 	base string
 	key  secrets.Secret
 	http *http.Client
+	next string // what to do when nobody answers
 }
 
 // adminFlags are those of every command that asks a running gateway.
@@ -40,6 +41,7 @@ func (f *adminFlags) add(cmd *cobra.Command) {
 // default place.
 func (f *adminFlags) client(cmd *cobra.Command) (*adminClient, error) {
 	addr, key := f.addr, secrets.Ref{}
+	next := "see that it runs; gateway serve prints the address of its admin port at start, which --admin ADDR takes"
 	if addr == "" || f.keyFile == "" {
 		file, err := configOf(cmd).open()
 		switch {
@@ -52,9 +54,10 @@ func (f *adminFlags) client(cmd *cobra.Command) (*adminClient, error) {
 			key = file.Table().Listen.AdminKey
 		case addr == "":
 			addr = "127.0.0.1:8081"
+			next = "that is the default, as no routes.yaml could be read here (gateway check says why); name the running gateway's admin port by --admin ADDR"
 		}
 	}
-	c := &adminClient{http: &http.Client{Timeout: time.Minute}}
+	c := &adminClient{http: &http.Client{Timeout: time.Minute}, next: next}
 	if f.keyFile != "" {
 		key = secrets.Ref{File: f.keyFile}
 	}
@@ -93,10 +96,10 @@ func (c *adminClient) send(ctx context.Context, method, path string, header http
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if outer, ok := errors.AsType[*url.Error](err); ok {
-			err = outer.Err // the URL is said already
+		if gone, ok := errors.AsType[*url.Error](err); ok {
+			err = gone.Err // the rest of it is a request that nobody typed
 		}
-		return nil, fmt.Errorf("no gateway answers at %s: %w; start it with gateway serve, or name its admin address by --admin", c.base, err)
+		return nil, fmt.Errorf("no gateway answers at %s: %w; %s", c.base, err, c.next)
 	}
 	return resp, nil
 }

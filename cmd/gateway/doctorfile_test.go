@@ -25,7 +25,7 @@ func TestFilesOfCAsAreLookedInto(t *testing.T) {
 		{"whole", "SSL_CERT_FILE", pemFile(t, "b.pem", public, p.root), verdictOK, []string{"holds the gateway's CA"}},
 		{"missing", "REQUESTS_CA_BUNDLE", "/nowhere/b.pem", verdictNo, []string{"/nowhere/b.pem does not exist", "Python requests", "gateway ca export --bundle --out /nowhere/b.pem"}},
 		{"no PEM", "CURL_CA_BUNDLE", garbage, verdictNo, []string{"holds no certificate in PEM form"}},
-		{"without the CA", "GIT_SSL_CAINFO", pemFile(t, "b.pem", public), verdictNo, []string{"does not hold the gateway's present CA"}},
+		{"without the CA", "GIT_SSL_CAINFO", pemFile(t, "b.pem", public), verdictNo, []string{"holds no CA of a gateway", "leave it", "gateway ca export --bundle --out FILE"}},
 		{"with a CA before it", "NODE_EXTRA_CA_CERTS", pemFile(t, "ca.pem", other.root), verdictNo, []string{"does not hold the gateway's present CA", "gateway ca export --out"}},
 		{"the CA alone", "SSL_CERT_FILE", pemFile(t, "b.pem", p.root), verdictWarning, []string{"takes the place of the system's roots", "can call no other host"}},
 		{"the CA alone, where it is added", "NODE_EXTRA_CA_CERTS", pemFile(t, "ca.pem", p.root), verdictOK, []string{"holds the gateway's CA"}},

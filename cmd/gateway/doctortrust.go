@@ -105,10 +105,11 @@ func (d *doctor) checkFiles(s sight) {
 }
 
 func (d *doctor) checkTrustFile(v trustVar, path string, s sight) {
-	remedy := "write the file anew: gateway ca export --bundle --out " + path
+	export := "gateway ca export --bundle --out "
 	if v.adds {
-		remedy = "write the file anew: gateway ca export --out " + path
+		export = "gateway ca export --out "
 	}
+	remedy := "write the file anew: " + export + path
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		d.warn(checkTrust, v.name, path+" is a folder, which only some of its readers take", "name a file: gateway ca export --bundle --out FILE")
 		return
@@ -125,13 +126,14 @@ func (d *doctor) checkTrustFile(v trustVar, path string, s sight) {
 	pool, others := x509.NewCertPool(), 0
 	for _, c := range all {
 		pool.AddCert(c)
-		// The gateway's own roots are the ones that are held to names.
-		if len(c.PermittedDNSDomains) == 0 {
+		if !ofGateways(c) {
 			others++
 		}
 	}
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](verify(s, pool))
 	switch {
+	case unknown && others == len(all):
+		d.no(checkTrust, v.name, path+" holds no CA of a gateway; it is for "+v.who, "leave it, as it may be the system's: "+export+"FILE, and have "+v.name+" name FILE")
 	case unknown:
 		d.no(checkTrust, v.name, path+" does not hold the gateway's present CA, which may have been renewed; it is for "+v.who, remedy)
 	case others == 0 && !v.adds:
@@ -140,6 +142,10 @@ func (d *doctor) checkTrustFile(v trustVar, path string, s sight) {
 		d.ok(checkTrust, v.name, path+" holds the gateway's CA")
 	}
 }
+
+// ofGateways tells roots that gateways made: they are the ones that are held to
+// names.
+func ofGateways(c *x509.Certificate) bool { return len(c.PermittedDNSDomains) > 0 }
 
 // certificatesIn reads the certificates of a PEM file. What is none is passed
 // over, as programs do.

@@ -183,3 +183,20 @@ func TestDelayIsForLoadBalancers(t *testing.T) {
 		}
 	}
 }
+
+func TestAReloadAtTheEndDoesNotBringTheReadyFileBack(t *testing.T) {
+	_, credentials := sandboxed(t)
+	g, _ := opened(t, doors{}, quietPorts+credentials+"routes:\n  - {preset: graph}\n")
+	path := filepath.Join(t.TempDir(), "ready.json")
+	drop, err := g.keepReady(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop()
+	if done := g.engine.Reload(); done.Mistakes != "" {
+		t.Fatal(done.Mistakes)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the ready file is there after the end: %v", err)
+	}
+}

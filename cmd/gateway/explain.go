@@ -86,7 +86,7 @@ func (f *explainFlags) read(target string) error {
 	}
 	if f.url, err = url.Parse(target); err != nil || f.url.Host == "" || f.url.Scheme != "http" && f.url.Scheme != "https" {
 		// The words are not repeated: they may hold a password or a token.
-		return errors.New("explain wants an absolute http or https URL; write it as https://HOST/PATH")
+		return errors.New("explain wants an absolute http or https URL; write it whole, as https://HOST/PATH")
 	}
 	// The doors judge the bytes that came, which net/url would tidy up.
 	_, f.path, _ = strings.Cut(target, "://")

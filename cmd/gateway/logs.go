@@ -139,6 +139,9 @@ func (f *follower) list(ctx context.Context) error {
 	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
 		return fmt.Errorf("what answers at %s is no admin port of a gateway: %w", f.client.base, err)
 	}
+	if len(list) == 0 {
+		fmt.Fprintln(f.s.err, "no call of those that the gateway remembers fits; gateway check lists routes and callers")
+	}
 	for _, one := range slices.Backward(list) {
 		if err := f.print(one); err != nil {
 			return err
@@ -209,7 +212,7 @@ func (f *follower) print(data []byte) error {
 // lineOf is a call for a person: a line, and below it what is to be said of it.
 func lineOf(r admin.Request) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %d %s %s%s  %s route=%s caller=%s", r.Time.Local().Format(time.TimeOnly), r.Status, r.Method, strings.TrimSuffix(r.Host, ":443"), r.Path,
+	fmt.Fprintf(&b, "%s %d %s %s  %s route=%s caller=%s", r.Time.Local().Format(time.TimeOnly), r.Status, r.Method, addressOf(r),
 		r.Door, orDash(r.Route), orDash(r.Caller))
 	for _, field := range []struct{ name, value string }{
 		{"token", r.TokenSource}, {"retry", r.Retry}, {"code", r.Code}, {"would_deny", r.WouldDeny},
@@ -232,4 +235,18 @@ func lineOf(r admin.Request) string {
 		}
 	}
 	return b.String()
+}
+
+// addressOf is what was called, in the words of the live page: at the reverse
+// door the path is the one at the gateway, mount included, and no path of the
+// host that stands behind it; without a route the host is what the caller named.
+func addressOf(r admin.Request) string {
+	host := strings.TrimSuffix(r.Host, ":443")
+	switch {
+	case r.Door != "reverse":
+		return host + r.Path
+	case r.Route == "":
+		return r.Path + " at " + host // a wrong one is what misdirected is about
+	}
+	return r.Path + " → " + host
 }

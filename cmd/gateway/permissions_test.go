@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-13b04e61/gateway/admin"
 	"github.com/seed-13b04e61/gateway/sandbox"
+	"github.com/spf13/cobra"
 )
 
 // ran is the outcome of a command.
@@ -110,7 +111,7 @@ func TestPermissionsSayWhyThereAreNone(t *testing.T) {
 		code int
 		want string
 	}{
-		"no gateway": {[]string{"--admin", "127.0.0.1:" + freePort(t)}, exitNo, "no gateway answers at"},
+		"no gateway": {[]string{"--admin", "127.0.0.1:" + freePort(t)}, exitNo, "connection refused; see that it runs"},
 		"wrong key":  {[]string{"--admin", shown(g.adminL), "--admin-key-file", key}, exitNo, "refuses: the admin key is wrong"},
 		"no admin":   {[]string{"--admin", shown(g.proxyL)}, exitNo, "see that --admin names the admin port"},
 		"arguments":  {[]string{"graph"}, exitUsage, "unknown command"},
@@ -118,5 +119,20 @@ func TestPermissionsSayWhyThereAreNone(t *testing.T) {
 		if code, out, errs := ran(t, append([]string{"permissions"}, tt.args...)...); code != tt.code || !strings.Contains(errs, tt.want) {
 			t.Errorf("%s: exit code %d, want %d and %q:\n%s%s", name, code, tt.code, tt.want, out, errs)
 		}
+	}
+}
+
+func TestAMistakeInTheFileIsNotTakenForAGatewayThatIsGone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "routes.yaml")
+	if err := os.WriteFile(path, []byte("version: 1\nrutes: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := &adminFlags{}
+	cmd := &cobra.Command{}
+	f.add(cmd)
+	cmd.Flags().String("config", path, "")
+	c, err := f.client(cmd)
+	if err != nil || c.base != "http://127.0.0.1:8081" || !strings.Contains(c.next, "gateway check") {
+		t.Errorf("client = %+v, %v; want the default, and gateway check as the next step", c, err)
 	}
 }

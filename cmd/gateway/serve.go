@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed-13b04e61/gateway/admin"
@@ -124,10 +125,11 @@ func serve(ctx context.Context, f serveFlags, s std) error {
 		return err
 	}
 	if f.readyFile != "" {
-		if err := g.keepReady(f.readyFile); err != nil {
+		drop, err := g.keepReady(f.readyFile)
+		if err != nil {
 			return err
 		}
-		defer os.Remove(f.readyFile)
+		defer drop()
 	}
 	g.tellOf(managerOf(os.Getenv(notifySocket), log))
 	g.greet(s)
@@ -289,15 +291,29 @@ func (g *gateway) Close() {
 }
 
 // keepReady writes the ready file, and again when a reload opens other doors.
-func (g *gateway) keepReady(path string) error {
+// drop removes it for good: a reload that is under way as the gateway ends does
+// not write it again, and is not waited for.
+func (g *gateway) keepReady(path string) (drop func(), err error) {
+	var writing sync.Mutex // guards dropped and the file
+	dropped := false
 	g.changing.Lock()
 	defer g.changing.Unlock()
 	g.reopened = func() {
+		writing.Lock()
+		defer writing.Unlock()
+		if dropped {
+			return
+		}
 		if err := g.writeReady(path); err != nil {
 			g.log.Error("the ready file tells of doors before the reload", "cause", err.Error())
 		}
 	}
-	return g.writeReady(path)
+	return func() {
+		writing.Lock()
+		defer writing.Unlock()
+		dropped = true
+		_ = os.Remove(path) // a script may have taken it
+	}, g.writeReady(path)
 }
 
 // writeReady tells a script that all doors are open, and where.

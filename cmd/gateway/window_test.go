@@ -231,7 +231,7 @@ func TestLogsFollowAGatewayAcrossItsRestart(t *testing.T) {
 	calledWith(t, g, "/graph/v1.0/users")
 	calledWith(t, g, "/nothing")
 	out, complaints, end := followed(t, "--admin", socket, "--route", "graph")
-	awaits(t, out, " 200 GET ")
+	awaits(t, out, " 200 GET /graph/v1.0/users → graph.microsoft.com  reverse ")
 	calledWith(t, g, "/graph/v1.0/groups")
 	awaits(t, out, "code=rule_denied")
 	awaits(t, out, "\n   do   ")
@@ -286,6 +286,9 @@ func TestLogsPrintTheLatestAndEnd(t *testing.T) {
 		if code != tt.code || lines != tt.counts {
 			t.Errorf("%v: exit code %d with %d lines, want %d with %d\n%s", tt.args, code, lines, tt.code, tt.counts, complaints.String())
 		}
+		if empty := code == exitFine && lines == 0; empty != strings.Contains(complaints.String(), "no call of those") {
+			t.Errorf("%v: %d lines, and %q is said of it", tt.args, lines, complaints.String())
+		}
 	}
 	if err := g.drain(0); err != nil {
 		t.Error(err)
@@ -297,6 +300,9 @@ func TestLogsPrintTheLatestAndEnd(t *testing.T) {
 }
 
 func TestALineOfACallIsFitForATerminal(t *testing.T) {
+	if line := lineOf(admin.Request{Door: "reverse", Method: "GET", Host: "other.test", Path: "/x", Status: 421, Code: "misdirected"}); !strings.Contains(line, "GET /x at other.test ") {
+		t.Errorf("%q does not name the host, which is what is wrong", line)
+	}
 	line := lineOf(admin.Request{Method: "GET\x1b[2J", Host: "a", Path: "/\u202e", Status: 403, Cause: "first\nsecond\x07", Remedy: "do it", RequestID: "r"})
 	if strings.ContainsAny(line, "\x1b\x07\u202e") || !strings.Contains(line, "\n   why  first\n        second \n   do   do it\n") {
 		t.Errorf("line = %q", line)

@@ -61,7 +61,7 @@ test('a call is named by what its caller sent', () => {
   assert.equal(words.address({ ...fine, host: 'graph.microsoft.com:443', path: '/graph/v1.0/users' }), 'GET /graph/v1.0/users → graph.microsoft.com');
   assert.equal(words.address({ ...fine, door: 'tunnel', host: 'graph.microsoft.com:443' }), 'GET graph.microsoft.com/v1.0/users');
   assert.equal(words.address({ method: 'CONNECT', door: 'tunnel', host: 'a.example:8443', path: '' }), 'CONNECT a.example:8443');
-  assert.equal(words.address({ method: 'GET', door: 'reverse', host: '127.0.0.1:8080', path: '/none' }), 'GET /none');
+  assert.equal(words.address({ method: 'GET', door: 'reverse', host: '127.0.0.1:8080', path: '/none' }), 'GET /none at 127.0.0.1:8080');
 });
 
 test('the filter takes words, fields and classes of status, all of which must fit', () => {
@@ -124,6 +124,24 @@ test('logins that failed of late are gathered, one line for each kind', () => {
   assert.deepEqual(found.map((f) => f.title), ['2 logins of late at SQL door orders-db ended in upstream_refused', '1 login of late at SQL door orders-db ended in upstream_refused']);
   assert.equal(found[0].text, 'no user');
   assert.equal(new Set(found.map((f) => f.key)).size, 2);
+});
+
+test('permissions that would do as well are named once', () => {
+  const denied = [{ route: 'a', method: 'GET', template: '/x', denied: 1, missing: 'D', remark: 'wants D, or a higher one: E.All', also: ['E.All', 'F.All'] }];
+  assert.equal(permissions.rows({ credential: 'a', scope: 's', denied })[0].advice, 'wants D, or a higher one: E.All');
+});
+
+test('a trace is shown, and found by the filter', () => {
+  const call = { ...fine, trace_id: '0af7651916cd43dd8448eb211c80319c' };
+  assert.equal(told(call)['Trace id'], call.trace_id);
+  assert.equal(told(fine)['Trace id'], undefined);
+  assert.ok(words.matcher('0AF7651916')(call));
+});
+
+test('of troubles that are as frequent the latest comes first', () => {
+  const now = Date.parse('2026-11-25T10:01:00Z');
+  const calls = [1, 2, 3, 4, 5, 6].map((n) => ({ ...fine, time: `2026-11-25T10:00:0${n}Z`, status: 502, code: 'upstream_tls', cause: `cause ${'abcdef'[n - 1]}` }));
+  assert.deepEqual(words.troubles(calls, now).slice(0, 5).map((t) => t.text), ['f', 'e', 'd', 'c', 'b'].map((x) => `cause ${x}`));
 });
 
 test('what can be run is told from the words around it', () => {
