@@ -333,8 +333,16 @@ func TestDoorsTakeLoginsUntilTheDelayIsOver(t *testing.T) {
 	if got := ask(); got != sqlPrincipal {
 		t.Errorf("a login within the delay: %s", got)
 	}
-	last := ""
-	eventually(t, "a login is refused", func() bool { last = ask(); return last != sqlPrincipal })
+	last, cut := "", 0
+	eventually(t, "a login is refused", func() bool {
+		last = ask()
+		// A login just before it may have its session ended, at rest, before it asks.
+		if strings.Contains(last, "EOF") && cut == 0 {
+			cut++
+			return false
+		}
+		return last != sqlPrincipal
+	})
 	if !strings.HasPrefix(last, "40613 ") || !strings.Contains(last, "the gateway is stopping") {
 		t.Errorf("a login after the delay: %s, want 40613", last)
 	}

@@ -83,7 +83,7 @@ func TestDriversMeetTheTLSOfTheTableWithKeysAndWithout(t *testing.T) {
 						t.Errorf("%s: logged in: %t, want %t: %s", r.name(), got, want != "", tail(out, 400))
 					}
 					log := f.g.stdout.String()[logged:]
-					if want != "" && !strings.Contains(log, `"client_tls":"`+want+`"`) {
+					if want != "" && !strings.Contains(log, `"gateway.sql.client_tls":"`+want+`"`) {
 						t.Errorf("%s: the session is not %q: %s", r.name(), want, tail(log, 800))
 					}
 				}

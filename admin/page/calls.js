@@ -81,6 +81,7 @@ export function list(lines, shown) {
     for (const [row, call] of calls) row.hidden = !fits(call);
     const left = [...calls.keys()].filter((row) => !row.hidden).length;
     say(byId("news"), `${left} of ${count(calls.size, "call")} shown`);
+    fresh = { calls: 0, failed: 0 }; // counted there, and not to be said over it
   }
 
   /** news tells readers who hear the page what came since it was told last. */
