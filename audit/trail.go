@@ -49,8 +49,9 @@ type Trail struct {
 	target atomic.Pointer[File] // nil: Out
 	closed atomic.Bool
 
-	quit chan struct{} // closed by Close
-	done chan struct{} // closed when all is written
+	quit   chan struct{} // closed by Close
+	done   chan struct{} // closed when all is written
+	silent chan struct{} // closed when the log is told nothing more behind
 
 	lost  atomic.Int64 // since the log was told
 	cause atomic.Pointer[loss]
@@ -64,7 +65,7 @@ type loss struct{ cause, remedy string }
 func NewTrail(cfg TrailConfig) *Trail {
 	t := &Trail{
 		cfg: cfg, queue: make(chan []byte, trailQueue),
-		quit: make(chan struct{}), done: make(chan struct{}), told: make(chan struct{}, 1),
+		quit: make(chan struct{}), done: make(chan struct{}), silent: make(chan struct{}), told: make(chan struct{}, 1),
 	}
 	t.lines = zerolog.New(queued{t})
 	go t.write()
@@ -112,9 +113,12 @@ func (t *Trail) Close() {
 	close(t.quit)
 	patience := time.NewTimer(trailPatience)
 	defer patience.Stop()
-	select {
-	case <-t.done:
-	case <-patience.C:
+	for _, end := range []chan struct{}{t.done, t.silent} {
+		select {
+		case <-end:
+		case <-patience.C:
+			patience.Reset(0) // it is up for the other, too
+		}
 	}
 	if n := len(t.queue); n > 0 {
 		t.lose(n, loss{"nothing took them in time before the gateway stopped", "see whether the disk, or whatever reads stdout, is stuck"})
@@ -180,6 +184,7 @@ func (t *Trail) lose(n int, why loss) {
 // tell speaks to the log in place of the calls, which must not wait for it
 // either. It ends with quit.
 func (t *Trail) tell() {
+	defer close(t.silent)
 	for {
 		select {
 		case <-t.told:
