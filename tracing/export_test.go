@@ -121,7 +121,7 @@ func TestCollectorsCertificateIsVerified(t *testing.T) {
 	seen := make(chan string, 8)
 	c := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.URL.Path }))
 	defer c.Close()
-	traces, log, end := begin(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL, "OTEL_EXPORTER_OTLP_TIMEOUT": "1000"})
+	traces, log, end := begin(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL, "OTEL_EXPORTER_OTLP_TIMEOUT": "8000"})
 	one(traces)
 	end()
 	if told := log.String(); !strings.Contains(told, "OTEL_EXPORTER_OTLP_CERTIFICATE") || len(seen) > 0 {
